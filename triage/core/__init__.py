@@ -1,0 +1,1 @@
+"""What things mean. Pure values in, values out: no socket, file, thread, logger or clock."""

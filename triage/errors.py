@@ -1,0 +1,55 @@
+"""Every exception triage raises.
+
+    TriageError
+    +-- Transient             worth another try: the world may be better in a moment
+    |   +-- PeerUnavailable   a DICOM peer did not answer, or answered "later"
+    |   +-- ChannelFailed     an alert channel did not take the message
+    |   +-- StorageFull       less disk than the reserve
+    +-- Permanent             another try gives the same answer: show it to a person
+        +-- ConfigError       the configuration says something we cannot do
+        +-- BundleError       a model bundle does not keep what its spec promises
+        +-- HeaderError       a dataset lacks what is needed to file it
+        +-- ReportRefused     the PACS understood the report and will not have it
+
+A series that cannot be judged is not an exception: it is a `triage.core.volume.Rejection`.
+"""
+
+
+class TriageError(Exception):
+    """Root of the tree."""
+
+
+class Transient(TriageError):
+    """Worth another try."""
+
+
+class Permanent(TriageError):
+    """Another try gives the same answer."""
+
+
+class PeerUnavailable(Transient):
+    """A DICOM peer did not answer, or asked us to come back."""
+
+
+class ChannelFailed(Transient):
+    """An alert channel did not take the message."""
+
+
+class StorageFull(Transient):
+    """Less free disk than the configured reserve."""
+
+
+class ConfigError(Permanent):
+    """The configuration cannot be used; the message names key, value and expectation."""
+
+
+class BundleError(Permanent):
+    """A model bundle does not keep what its spec.json promises."""
+
+
+class HeaderError(Permanent):
+    """A dataset lacks an attribute without which it cannot be filed."""
+
+
+class ReportRefused(Permanent):
+    """The PACS understood the report and refuses it."""
