@@ -1,0 +1,1 @@
+"""How we touch the world: one outside thing a module, no decisions."""
