@@ -280,3 +280,43 @@ def test_no_state_leads_back_into_waiting(current: SeriesState, to: SeriesState)
     else:
         with pytest.raises(ValueError, match=f"from {current.value} to {to.value}"):
             moved(current, to)
+
+
+def test_an_open_alert_speaks_for_the_newer_result_and_is_answered_once(store: Store) -> None:
+    series_id, _ = store.register(arrival(1), T0)
+    first = conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1)
+    _, evaluated = store.register(arrival(2), T0)
+    second = conclude(store, store.begin_assessment(series_id, evaluated, T0, "quiet"), 2, sources="b")
+    assert second.alert_id == first.alert_id
+    assert "alert_amended" in events(store, series_id)
+    assert store.open_alerts() == 1
+    assert store.acknowledge(series_id, "Dr Kim", T0) == first.alert_id
+    assert store.open_alerts() == 0
+
+
+def test_an_open_alert_stays_open_and_visible_when_a_later_result_is_calm(store: Store) -> None:
+    series_id, _ = store.register(arrival(1), T0)
+    first = conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1)
+    _, evaluated = store.register(arrival(2), T0)
+    later = store.begin_assessment(series_id, evaluated, T0, "quiet")
+    conclude(store, later, 2, sources="b", urgent=False)
+    view = store.view(series_id)
+    assert view is not None
+    assert view.alert is not None
+    assert view.alert.id == first.alert_id
+    assert view.alert.state is AlertState.PENDING
+
+
+def test_open_alerts_never_fall_off_the_worklist(store: Store) -> None:
+    urgent_id, _ = store.register(arrival(1, "1.2.3"), T0)
+    conclude(store, store.begin_assessment(urgent_id, 0, T0, "whole"), 1)
+    for number in range(5):
+        store.register(arrival(1, f"1.2.4.{number}"), T0 + timedelta(minutes=number + 1))
+    assert store.worklist(limit=2)[0].series.id == urgent_id
+
+
+def test_errors_of_the_database_name_no_uid(store: Store) -> None:
+    store.register(arrival(1), T0)
+    with pytest.raises(IntegrityError) as caught:
+        store.register(arrival(1), T0)
+    assert "1.2.3.1" not in str(caught.value)

@@ -59,8 +59,8 @@ def _private(value: str, meaning: str) -> Code:
 
 GROUP: Final = _private("GROUP", "DWI-ASPECTS group")
 CATEGORY: Final = _private("CATEGORY", "DWI-ASPECTS category")
-REASON: Final = _private("REASON", "Reason why not assessed")
-NOT_ASSESSED: Final = _private("NOTASSESSED", "Not assessed")
+REASON: Final = _private("REASON", "Reason why not analysed")
+NOT_ASSESSED: Final = _private("NOTASSESSED", "Not analysed")
 CATEGORIES: Final = {
     Category.ASPECTS_1_6: _private("LOW", "DWI-ASPECTS 1-6"),
     Category.ASPECTS_7_10: _private("HIGH", "DWI-ASPECTS 7-10"),

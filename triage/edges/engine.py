@@ -85,8 +85,12 @@ class Engine:
             await DBOS.start_workflow_async(self._workflows[name], *arguments)  # type: ignore[arg-type]
 
     def tell(self, workflow_id: str, topic: str, message: str) -> None:
-        """Leave a message for a workflow; it is kept until the workflow asks for it."""
-        DBOS.send(workflow_id, message, topic)
+        """Leave a message for a workflow; it is kept until the workflow asks for it.
+
+        A workflow that has not started yet is not told: it begins with a look at how things are.
+        """
+        if DBOS.get_workflow_status(workflow_id) is not None:
+            DBOS.send(workflow_id, message, topic)
 
 
 async def step(work: Callable[..., Answer], *arguments: object) -> Answer:

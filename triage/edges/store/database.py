@@ -14,14 +14,14 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def open_engine(url: str) -> Engine:
-    """An engine whose commits are on stable storage when they return.
+    """An engine whose commits are on stable storage when they return, and whose errors name no UID.
 
     SQLite: write-ahead log with FULL synchronisation, foreign keys on, 30 s of patience for the one
     writer that it allows.
     """
     if not make_url(url).drivername.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": 30})
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from sqlalchemy import ColumnElement, Engine, Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Engine, Select, case, func, select
+from sqlalchemy.orm import Session, defer
 
 from triage.core.lifecycle import AlertState, ReportState, SeriesState, moved
 from triage.edges.store.database import migrate, open_engine, reading, writing
 from triage.edges.store.tables import Alert, Event, Instance, Report, Result, Series
+
+_UNANSWERED = (AlertState.PENDING, AlertState.SENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +302,7 @@ class Store:
                     )
                 )
             if urgent:
-                session.add(Alert(result_id=result.id, state=AlertState.PENDING, pages=0, raised_at=at))
+                self._raise_alert(session, result, at)
             session.flush()
             return self._follow_ups(session, result)
 
@@ -378,13 +380,7 @@ class Store:
     def acknowledge(self, series_id: int, by: str, at: datetime) -> int | None:
         """A person answers: the alert that was open, or None where there was none to answer."""
         with writing(self.engine) as session:
-            alert = session.scalar(
-                select(Alert)
-                .join(Result, Result.id == Alert.result_id)
-                .where(Result.series_id == series_id, Alert.state != AlertState.ACKNOWLEDGED)
-                .order_by(Result.revision.desc())
-                .limit(1)
-            )
+            alert = self._open_alert(session, series_id)
             if alert is None:
                 return None
             alert.state, alert.acknowledged_by, alert.acknowledged_at = AlertState.ACKNOWLEDGED, by, at
@@ -413,11 +409,12 @@ class Store:
         return self._views(query)
 
     def worklist(self, limit: int = 200) -> list[SeriesView]:
-        """Series that are or may be ours: everything but the ignored ones, the newest first."""
+        """Series that are or may be ours, never the ignored: those with an open alert, then the newest."""
+        is_answered = case((Alert.state.in_(_UNANSWERED), 0), else_=1)
         query = (
             self._with_newest_result()
             .where(Series.state != SeriesState.IGNORED)
-            .order_by(Series.first_instance_at.desc(), Series.id.desc())
+            .order_by(is_answered, Series.first_instance_at.desc(), Series.id.desc())
             .limit(limit)
         )
         return self._views(query)
@@ -461,11 +458,38 @@ class Store:
 
     @staticmethod
     def _with_newest_result() -> Select[Series, Result, Report, Alert]:
+        # Of any revision: a call that nobody answered stays open whatever a late slice changed.
+        newest_alert = (
+            select(func.max(Alert.id))
+            .join(Result, Result.id == Alert.result_id)
+            .where(Result.series_id == Series.id)
+            .correlate(Series)
+            .scalar_subquery()
+        )
         return (
             select(Series, Result, Report, Alert)
             .outerjoin(Result, (Result.series_id == Series.id) & (Result.revision == Series.revision))
             .outerjoin(Report, Report.result_id == Result.id)
-            .outerjoin(Alert, Alert.result_id == Result.id)
+            .outerjoin(Alert, Alert.id == newest_alert)
+            .options(defer(Report.dicom))
+        )
+
+    @classmethod
+    def _raise_alert(cls, session: Session, result: Result, at: datetime) -> None:
+        """One open alert a series: while nobody has answered the last one, it speaks for the new result."""
+        open_alert = cls._open_alert(session, result.series_id)
+        if open_alert is None:
+            session.add(Alert(result_id=result.id, state=AlertState.PENDING, pages=0, raised_at=at))
+        else:
+            open_alert.result_id = result.id
+            _note(session, result.series_id, at, "alert_amended", f"now for revision {result.revision}")
+
+    @staticmethod
+    def _open_alert(session: Session, series_id: int) -> Alert | None:
+        return session.scalar(
+            select(Alert)
+            .join(Result, Result.id == Alert.result_id)
+            .where(Result.series_id == series_id, Alert.state.in_(_UNANSWERED))
         )
 
     @staticmethod
