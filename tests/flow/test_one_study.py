@@ -1,0 +1,190 @@
+"""One study, end to end, with stock peers: storescu sends, Orthanc receives, a webhook is called."""
+
+import io
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from tests import builders
+from tests.conftest import Orthanc, ServiceProcess, Webhook, storescu, tool, until
+from triage.phantom.dicom import write_study
+
+ENDED = ("assessed", "not_assessed", "ignored")
+MakeService = Callable[..., ServiceProcess]
+Case = Callable[[str], Path]
+
+
+def ended(series: dict) -> bool:
+    return series["state"] in ENDED
+
+
+def uid_of(folder: Path) -> str:
+    first = min(path for path in folder.iterdir() if path.is_file())
+    return str(dcmread(first, stop_before_pixels=True).SeriesInstanceUID)
+
+
+def events(series: dict) -> list[str]:
+    return [line["event"] for line in series["timeline"]]
+
+
+def dump_page(url: str) -> str:
+    command = [
+        tool("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000",
+        "--dump-dom", url,
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def test_large_stroke_reaches_page_pacs_and_pager(
+    service_process: MakeService, orthanc: Orthanc, webhook: Webhook, released_bundle: Path, tmp_path: Path
+) -> None:
+    service = service_process(
+        PACS__ADDRESS=orthanc.address, ALERTS__URLS=webhook.url, MODEL__PATH=str(released_bundle)
+    )
+    service.start()
+    write_study(tmp_path / "study", aspects=3, seed=1, heads=None)
+    uid = uid_of(tmp_path / "study")
+
+    storescu(tmp_path / "study", service.dicom_port)
+
+    series = service.wait_for(
+        uid,
+        lambda found: found["report"]["state"] == "stored" and found["alert"]["state"] == "sent",
+        "report and alert",
+    )
+    assert series["state"] == "assessed"
+    assert series["outcome"]["category"] == "ASPECTS_1_6"
+    assert series["volume"]["kind"] == "TRACE"
+    story = events(series)
+    assert story[0] == "first_instance"
+    assert {"last_instance", "complete", "analysed", "report_stored", "alert_sent"} <= set(story)
+    whole = next(line for line in series["timeline"] if line["event"] == "complete")
+    assert "no instance for" not in whole["detail"], "closed by its geometry, not by waiting"
+
+    (instance,) = orthanc.instances()
+    report = dcmread(io.BytesIO(orthanc.bytes_of(f"/instances/{instance}/file")))
+    assert report.SOPInstanceUID == series["report"]["sop_instance_uid"]
+    assert report.StudyInstanceUID == series["study_instance_uid"]
+
+    (message,) = webhook.messages
+    assert "ASPECTS 1-6" in message["title"]
+    assert "Development weights" in message["message"]
+    assert f"{service.address}/series/1" in message["message"]
+
+    worklist = dump_page(service.address + "/")
+    study_page = dump_page(f"{service.address}/series/1")
+    for page in (worklist, study_page):
+        assert "ASPECTS 1-6" in page
+    assert "Development weights" in study_page
+    assert series["model"]["version"] in study_page
+
+
+def test_small_stroke_is_reported_and_nobody_is_called(
+    service_process: MakeService, orthanc: Orthanc, webhook: Webhook, released_bundle: Path, tmp_path: Path
+) -> None:
+    service = service_process(
+        PACS__ADDRESS=orthanc.address, ALERTS__URLS=webhook.url, MODEL__PATH=str(released_bundle)
+    )
+    service.start()
+    write_study(tmp_path / "study", aspects=9, seed=1, heads=None)
+
+    storescu(tmp_path / "study", service.dicom_port)
+
+    series = service.wait_for(
+        uid_of(tmp_path / "study"), lambda found: found["report"]["state"] == "stored", "the report"
+    )
+    assert series["outcome"]["category"] == "ASPECTS_7_10"
+    assert series["alert"]["state"] == "none"
+    assert webhook.messages == []
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "reason", "kind", "slices"),
+    [
+        ("siemens-e11-mosaic", "assessed", None, "DIRECTIONAL_MEAN", 25),
+        ("philips-achieva-2008-classic", "assessed", None, "TRACE", 60),
+        ("siemens-xa60-enhanced-b1000", "not_assessed", "NOT_AXIAL", None, None),
+        ("negative-ge-fmri", "ignored", None, None, None),
+    ],
+)
+def test_real_series_ends_as_it_should(
+    service_process: MakeService,
+    orthanc: Orthanc,
+    released_bundle: Path,
+    case: Case,
+    name: str,
+    state: str,
+    reason: str | None,
+    kind: str | None,
+    slices: int | None,
+) -> None:
+    service = service_process(PACS__ADDRESS=orthanc.address, MODEL__PATH=str(released_bundle))
+    service.start()
+    uid = uid_of(case(name))
+
+    storescu(case(name), service.dicom_port)
+
+    series = service.wait_for(uid, ended, "an end")
+    assert series["state"] == state
+    assert series["outcome"]["reason"] == reason
+    assert (series["volume"] or {}).get("kind") == kind
+    assert (series["volume"] or {}).get("slices") == slices
+    if state == "ignored":
+        assert series["report"] == {"state": "none", "sop_instance_uid": None}
+        assert orthanc.instances() == []
+    else:
+        service.wait_for(uid, lambda found: found["report"]["state"] == "stored", "the report")
+        assert len(orthanc.instances()) == 1
+
+
+def test_no_identifier_in_logs_alerts_or_error_pages(
+    service_process: MakeService, orthanc: Orthanc, webhook: Webhook, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    service = service_process(
+        PACS__ADDRESS=orthanc.address, ALERTS__URLS=webhook.url, MODEL__PATH=str(tiny_bundle)
+    )
+    service.start()
+    images = builders.dwi_series()
+    storescu(builders.write(images, tmp_path / "study"), service.dicom_port)
+    service.wait_for(
+        images[0].SeriesInstanceUID,
+        lambda found: found["report"]["state"] == "stored" and found["alert"]["state"] == "sent",
+        "report and alert",
+    )
+    unknown_uid = images[0].SeriesInstanceUID + ".9"
+    assert service.series(unknown_uid) is None
+    service.stop()
+
+    told = service.log.read_text() + "".join(map(str, webhook.messages))
+    for secret in (
+        "Nightingale",
+        builders.PATIENT_ID,
+        str(images[0].SeriesInstanceUID),
+        str(images[0].StudyInstanceUID),
+    ):
+        assert secret not in told
+
+
+def test_report_waits_for_a_pacs_that_is_down(
+    service_process: MakeService, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    from tests.conftest import free_port, running_orthanc
+
+    port = free_port()
+    service = service_process(PACS__ADDRESS=f"ORTHANC@127.0.0.1:{port}", MODEL__PATH=str(tiny_bundle))
+    service.start()
+    images = builders.dwi_series()
+    storescu(builders.write(images, tmp_path / "study"), service.dicom_port)
+    uid = images[0].SeriesInstanceUID
+    series = service.wait_for(uid, lambda found: "report_delayed" in events(found), "the first failed try")
+    assert series["report"]["state"] == "pending"
+
+    with running_orthanc(tmp_path / "orthanc", port, free_port()) as pacs:
+        stored = service.wait_for(uid, lambda found: found["report"]["state"] == "stored", "the report")
+        assert until(lambda: len(pacs.instances())) == 1
+        (instance,) = pacs.instances()
+        tags = pacs.get(f"/instances/{instance}/simplified-tags")
+        assert tags["SOPInstanceUID"] == stored["report"]["sop_instance_uid"]

@@ -1,0 +1,122 @@
+"""The `triage` command. Each subcommand imports what it needs when it runs: serving needs no torch."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from triage import __version__
+from triage.config import ENVIRONMENT_PREFIX, Config, PeerAddress, explain, load, parse_peer_address
+from triage.errors import TriageError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand: 0 when it did what it says, 1 with the reason on standard error otherwise."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except TriageError as error:
+        print(f"triage: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"triage: {error.strerror or error}", file=sys.stderr)
+    return 1
+
+
+def serve(parsed: argparse.Namespace) -> int:
+    """Receive, analyse, report, alert and show, until SIGINT or SIGTERM."""
+    from triage.edges.telemetry import start_logging
+    from triage.service import running
+
+    config = _config(parsed)
+    start_logging()
+    with running(config) as service:
+        service.serve_web()
+    return 0
+
+
+def check_config(parsed: argparse.Namespace) -> int:
+    """Say what the configuration means, or what is wrong with it."""
+    print(explain(_config(parsed)))
+    return 0
+
+
+def send(parsed: argparse.Namespace) -> int:
+    """Send every DICOM file under a folder by C-STORE."""
+    from triage.edges.dimse import send_files
+
+    address: PeerAddress = parsed.address
+    paths = sorted(path for path in parsed.folder.rglob("*") if path.is_file())
+    sent = refused = 0
+    to = (address.ae_title, address.host, address.port)
+    for path, status in send_files(paths, to=to, calling_ae=parsed.calling_ae, timeout_s=30):
+        if status == 0 or 0xB000 <= status <= 0xBFFF:
+            sent += 1
+        else:
+            refused += 1
+            print(f"{path.name}: refused with status 0x{status:04X}", file=sys.stderr)
+    print(f"{sent} sent, {refused} refused, {len(paths) - sent - refused} not DICOM")
+    return 0 if sent and not refused else 1
+
+
+def phantom(parsed: argparse.Namespace) -> int:
+    """Write one synthetic study with a known ASPECTS as DICOM files."""
+    from triage.phantom.dicom import write_study
+
+    paths = write_study(parsed.out, aspects=parsed.aspects, seed=parsed.seed, heads=parsed.heads)
+    print(f"{len(paths)} files in {parsed.out}")
+    return 0
+
+
+def demo(parsed: argparse.Namespace) -> int:
+    """The whole line on this machine, with a PACS and a webhook of its own."""
+    from triage.demo import run
+
+    return run(once=parsed.once)
+
+
+def _config(parsed: argparse.Namespace) -> Config:
+    return load(parsed.config, os.environ)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="triage",
+        description="Acute-stroke triage of brain diffusion MR. Research software, not a medical device.",
+    )
+    parser.add_argument("--version", action="version", version=f"triage {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    for name, run in (("serve", serve), ("check-config", check_config)):
+        command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        command.add_argument(
+            "--config",
+            type=Path,
+            help=f"TOML file; environment variables {ENVIRONMENT_PREFIX}SECTION__KEY go over it",
+        )
+        command.set_defaults(run=run)
+
+    command = commands.add_parser("send", help=send.__doc__, description=send.__doc__)
+    command.add_argument("folder", type=Path, metavar="DIR")
+    command.add_argument("address", type=_address, metavar="AET@host:port")
+    command.add_argument("--calling-ae", default="TRIAGE_SEND", help="our AE title (default: %(default)s)")
+    command.set_defaults(run=send)
+
+    command = commands.add_parser("phantom", help=phantom.__doc__, description=phantom.__doc__)
+    command.add_argument("out", type=Path, metavar="DIR")
+    command.add_argument("--aspects", type=int, required=True, choices=range(11), metavar="0..10")
+    command.add_argument("--seed", type=int, default=1, help="the same seed gives the same study")
+    command.add_argument("--heads", type=Path, help="folder of head label maps (default: the packaged head)")
+    command.set_defaults(run=phantom)
+
+    command = commands.add_parser("demo", help=demo.__doc__, description=demo.__doc__)
+    command.add_argument("--once", action="store_true", help="end by itself: 0 only if everything happened")
+    command.set_defaults(run=demo)
+    return parser
+
+
+def _address(text: str) -> PeerAddress:
+    try:
+        return parse_peer_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

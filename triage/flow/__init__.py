@@ -1,0 +1,1 @@
+"""What happens to one series, in order: receive, gather, analyse, deliver, alert."""

@@ -1,0 +1,191 @@
+"""From the received instances to an outcome, its report and its alert: the whole chain on one screen."""
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import generate_uid
+
+from triage.core.diffusion import InstanceHeader, header_from_json
+from triage.core.finding import Finding, Outcome
+from triage.core.lifecycle import ReportState
+from triage.core.preprocess import preprocess
+from triage.core.report import build_report, from_bytes, to_bytes
+from triage.core.volume import DwiVolume, NotDiffusion, Reason, Rejection, VolumePlan, assemble, choose
+from triage.edges.engine import step
+from triage.edges.store import Assessment, BuiltReport, Conclusion, FollowUps
+from triage.errors import HeaderError
+from triage.flow.alert import alert_workflow_id
+from triage.flow.line import Line
+
+_log = logging.getLogger(__name__)
+
+
+async def analyse(line: Line, series_id: int, after_instance_id: int, because: str) -> None:
+    """Workflow: judge the instances received so far, then deliver the report and raise the alert."""
+    follow_ups = await step(assess, line, series_id, after_instance_id, because)
+    if follow_ups.alert_id is not None:
+        await line.engine.start_child("alert", alert_workflow_id(follow_ups.alert_id), follow_ups.alert_id)
+    if follow_ups.report_id is not None:
+        await line.engine.start_child("deliver", f"deliver-{follow_ups.report_id}", follow_ups.report_id)
+
+
+def assess(line: Line, series_id: int, after_instance_id: int, because: str) -> FollowUps:
+    """Judge the series and keep the outcome with its report and its alert. Safe to run again."""
+    assessment = line.store.begin_assessment(series_id, after_instance_id, line.now(), because)
+    stored = line.store.headers_after(series_id, 0, up_to=assessment.up_to_instance_id)
+    headers = [header_from_json(header) for _, header in stored]
+    try:
+        judgement = judge(line, assessment, headers)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the series must end in an outcome that is shown
+        _log.exception("assessment_failed series=%d", series_id)
+        judgement = _unjudged(
+            line, headers, Rejection(Reason.INFERENCE_FAILED, f"internal error: {type(error).__name__}")
+        )
+    if isinstance(judgement, NotDiffusion):
+        _log.info("series_ignored series=%d", series_id)
+        line.store.ignore(assessment, line.now(), judgement.detail)
+        return FollowUps()
+    return _conclude(line, assessment, judgement)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The outcome, and what it was reached on: the volume and the headers of its sources."""
+
+    outcome: Outcome
+    plan: VolumePlan | None
+    evidence: Sequence[Dataset]
+
+
+def judge(line: Line, assessment: Assessment, headers: Sequence[InstanceHeader]) -> Judgement | NotDiffusion:
+    """headers -> volume -> network input -> probability -> finding; a Rejection wherever that ends early."""
+    plan = choose(headers)
+    match plan:
+        case NotDiffusion():
+            return plan
+        case Rejection():
+            return _unjudged(line, headers, plan)
+    sources = _read_sources(line, plan.source_sop_instance_uids)
+    if len(sources) < len(plan.source_sop_instance_uids):
+        found = f"{len(sources)} of {len(plan.source_sop_instance_uids)} images could be read back from disk"
+        return _unjudged(line, headers, Rejection(Reason.UNREADABLE, found))
+    volume = assemble(plan, sources)
+    evidence = [_without_pixels(source) for source in sources.values()]
+    match volume:
+        case Rejection():
+            return Judgement(volume, plan, evidence)
+        case DwiVolume():
+            return Judgement(_infer(line, assessment, volume), plan, evidence)
+
+
+def _infer(line: Line, assessment: Assessment, volume: DwiVolume) -> Outcome:
+    prepared = preprocess(volume, line.model.spec.preprocessing)
+    line.shelf.put(assessment.result_id, volume, prepared.slice_positions)
+    try:
+        probability = line.model.probability(prepared.input_ZYX)
+    except (RuntimeError, ValueError) as error:
+        return Rejection(Reason.INFERENCE_FAILED, f"the network gave no answer: {type(error).__name__}")
+    return Finding(probability, line.threshold)
+
+
+def _conclude(line: Line, assessment: Assessment, judgement: Judgement) -> FollowUps:
+    outcome, plan, spec = judgement.outcome, judgement.plan, line.model.spec
+    at = line.now()
+    follow_ups = line.store.conclude(
+        assessment,
+        Conclusion(
+            sources_sha256=_digest(judgement),
+            category=outcome.category.value if isinstance(outcome, Finding) else None,
+            probability=outcome.probability if isinstance(outcome, Finding) else None,
+            threshold=line.threshold,
+            reason=outcome.reason.value if isinstance(outcome, Rejection) else None,
+            detail=outcome.detail if isinstance(outcome, Rejection) else None,
+            b_value=plan.b_value if plan else None,
+            volume_kind=plan.kind.value if plan else None,
+            slices=plan.slice_count if plan else None,
+            spacing_mm=json.dumps(plan.spacing_mm) if plan else None,
+            model_name=spec.name,
+            model_version=spec.version,
+            model_sha256=spec.sha256,
+            model_status=spec.status,
+        ),
+        report=_build_report(line, assessment, judgement, at),
+        urgent=isinstance(outcome, Finding) and outcome.category.is_urgent,
+        at=at,
+        note=_note(outcome),
+    )
+    _log.info("series_concluded series=%d outcome=%s", assessment.series_id, _note(outcome))
+    return follow_ups
+
+
+def _build_report(
+    line: Line, assessment: Assessment, judgement: Judgement, at: datetime
+) -> BuiltReport | None:
+    """The report with its UID minted, or None where the source headers do not allow one.
+
+    The outcome and the alert must not wait for a report that can never be built.
+    """
+    previous = line.store.newest_report(assessment.series_id)
+    sop_instance_uid = generate_uid()
+    try:
+        report = build_report(
+            evidence=judgement.evidence,
+            outcome=judgement.outcome,
+            model=line.model.spec,
+            sop_instance_uid=sop_instance_uid,
+            series_instance_uid=generate_uid(),
+            device_uid=line.device_uid,
+            created_at=at.astimezone(),
+            predecessor=None if previous is None else from_bytes(previous.dicom),
+        )
+    except (HeaderError, ValueError, TypeError, AttributeError, KeyError) as error:
+        _log.error("report_not_built series=%d reason=%s", assessment.series_id, type(error).__name__)
+        return None
+    state = ReportState.PENDING if line.config.pacs.address else ReportState.NONE
+    return BuiltReport(sop_instance_uid, to_bytes(report), state)
+
+
+def _note(outcome: Outcome) -> str:
+    match outcome:
+        case Finding():
+            return f"{outcome.category.value} probability {outcome.probability:.2f}"
+        case Rejection():
+            return f"not assessed: {outcome.reason.value}"
+
+
+def _digest(judgement: Judgement) -> str:
+    """What the outcome rests on. The same sources give the same outcome; a rejection is part of it."""
+    reason = judgement.outcome.reason.value if isinstance(judgement.outcome, Rejection) else ""
+    uids = judgement.plan.source_sop_instance_uids if judgement.plan else ()
+    return hashlib.sha256("\n".join([reason, *uids]).encode()).hexdigest()
+
+
+def _unjudged(line: Line, headers: Sequence[InstanceHeader], rejection: Rejection) -> Judgement:
+    """A rejection before any volume was chosen: the report refers to every image of the series."""
+    uids = tuple(header.sop_instance_uid for header in headers if header.frames)
+    sources = _read_sources(line, uids or tuple(header.sop_instance_uid for header in headers))
+    return Judgement(rejection, None, [_without_pixels(source) for source in sources.values()])
+
+
+def _read_sources(line: Line, sop_instance_uids: Sequence[str]) -> dict[str, Dataset]:
+    """The data sets that can be read back from the inbox, by SOP Instance UID."""
+    sources: dict[str, Dataset] = {}
+    for uid, sha256 in line.store.contents(sop_instance_uids).items():
+        try:
+            sources[uid] = dcmread(io.BytesIO(line.inbox.read(sha256)))
+        except OSError as error:
+            _log.error("instance_not_readable reason=%s", error.strerror)
+    return sources
+
+
+def _without_pixels(dataset: Dataset) -> Dataset:
+    for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+        if keyword in dataset:
+            del dataset[keyword]
+    return dataset

@@ -1,0 +1,144 @@
+"""The composition root: configuration -> edges -> workflows, SCP and web. Start, self-check, stop."""
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import uvicorn
+from pydicom.uid import generate_uid
+
+from triage.config import Config
+from triage.edges.dimse import Scp, start_scp
+from triage.edges.disk import write_durably
+from triage.edges.engine import Engine
+from triage.edges.inbox import Inbox
+from triage.edges.inference import Model, newest_bundle, open_model
+from triage.edges.pager import open_pager
+from triage.edges.store import Store
+from triage.edges.volumes import Shelf
+from triage.errors import ConfigError
+from triage.flow.alert import alert
+from triage.flow.analyse import analyse
+from triage.flow.deliver import deliver
+from triage.flow.gather import Gatherer, wait_for_silence
+from triage.flow.line import Line
+from triage.flow.receive import receive
+from triage.web.app import create_app
+
+_log = logging.getLogger(__name__)
+
+_WORKFLOWS: dict[str, Callable[..., Awaitable[None]]] = {
+    "wait_for_silence": wait_for_silence,
+    "analyse": analyse,
+    "deliver": deliver,
+    "alert": alert,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that is ready: it listens for DICOM, and `serve_web` answers browsers."""
+
+    line: Line
+    scp: Scp
+
+    def serve_web(self) -> None:
+        """Answer HTTP until SIGINT or SIGTERM."""
+        http = self.line.config.http
+        app = create_app(self.line, self._not_ready)
+        # No access log: paths of the API carry UIDs.
+        uvicorn.run(app, host=http.host, port=http.port, log_level="warning", access_log=False)
+
+    def _not_ready(self) -> str | None:
+        return None if self.scp.is_listening else "the DICOM port is closed"
+
+
+@contextlib.contextmanager
+def running(config: Config) -> Iterator[Service]:
+    """A service with the model checked, the interrupted work taken up, and the DICOM port open.
+
+    Raises TriageError or OSError naming what stands in the way, before any port is open.
+    """
+    with contextlib.ExitStack() as stack:
+        line = _build(config, stack)
+        gatherer = Gatherer(line)
+        for name, workflow in _WORKFLOWS.items():
+            line.engine.register(name, partial(workflow, line))
+        line.engine.launch()
+        gatherer.start()
+        stack.callback(gatherer.stop)
+        scp = start_scp(
+            ae_title=config.dicom.ae_title,
+            host=config.dicom.host,
+            port=config.dicom.port,
+            max_associations=config.dicom.max_associations,
+            store=partial(receive, line, gatherer),
+        )
+        stack.callback(scp.stop)
+        _log.info("service_ready dicom_port=%d provider=%s", scp.port, line.model.provider)
+        if not line.pager.channels:
+            _log.warning("alerts_not_configured key=alerts.urls")
+        yield Service(line, scp)
+
+
+def _build(config: Config, stack: contextlib.ExitStack) -> Line:
+    folder = config.store.dir
+    folder.mkdir(parents=True, exist_ok=True)
+    model = open_chosen_model(config)
+    database_url = config.store.database_url.get_secret_value()
+    store = Store.open(database_url)
+    stack.callback(store.close)
+    engine = Engine(_engine_url(database_url))
+    stack.callback(engine.stop)
+    return Line(
+        config=config,
+        store=store,
+        inbox=Inbox(folder / "inbox"),
+        shelf=Shelf(folder / "volumes"),
+        model=model,
+        pager=open_pager([url.get_secret_value() for url in config.alerts.urls]),
+        engine=engine,
+        now=lambda: datetime.now(UTC),
+        device_uid=_device_uid(folder),
+    )
+
+
+def open_chosen_model(config: Config) -> Model:
+    """The configured bundle, checked. Raises BundleError, or ConfigError for an unknown threshold."""
+    folder = config.model.path or newest_bundle(installed_models())
+    model = open_model(folder, config.model.device, config.model.intra_op_threads)
+    if config.model.threshold and config.model.threshold not in model.spec.thresholds:
+        names = ", ".join(sorted(model.spec.thresholds))
+        raise ConfigError(
+            f"model.threshold: {config.model.threshold!r} is not in {folder.name}/spec.json; it has {names}"
+        )
+    return model
+
+
+def installed_models() -> Path:
+    """The models/ folder beside the package."""
+    return Path(__file__).parents[1] / "models"
+
+
+def _engine_url(database_url: str) -> str:
+    """The workflow engine's own database: a second SQLite file, or the same PostgreSQL server.
+
+    >>> _engine_url("sqlite:///data/triage.db")
+    'sqlite:///data/triage.engine.db'
+    """
+    if database_url.startswith("sqlite"):
+        return database_url.removesuffix(".db") + ".engine.db"
+    return database_url
+
+
+def _device_uid(folder: Path) -> str:
+    """This installation's UID, made once and kept beside the data."""
+    path = folder / "device-uid"
+    if not path.exists():
+        content = generate_uid(None).encode()
+        write_durably(path, lambda file: file.write(content))
+    return path.read_text().strip()

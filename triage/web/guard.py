@@ -1,0 +1,47 @@
+"""What every answer carries, and which requests are refused."""
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_SAME_FOR_ALL = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    # Not no-referrer: browsers would then send "Origin: null" with the acknowledgement.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def harden(headers: MutableHeaders, path: str) -> None:
+    """Add the security headers. Only static files may be kept by a browser."""
+    for name, value in _SAME_FOR_ALL.items():
+        headers[name] = value
+    headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
+
+
+def is_cross_site(method: str, headers: Headers, public_url: str) -> bool:
+    """Whether another site's page made the browser send this change.
+
+    Programs send neither Sec-Fetch-Site nor Origin, and pass. `public_url` counts as ours too: a proxy
+    may have changed the Host header.
+    """
+    if method in _SAFE_METHODS:
+        return False
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc not in set(_our_names(headers, public_url))
+
+
+def _our_names(headers: Headers, public_url: str) -> Iterator[str]:
+    if host := headers.get("host"):
+        yield host
+    yield urlsplit(public_url).netloc
