@@ -1,6 +1,7 @@
 """The `triage` command. Each subcommand imports what it needs when it runs: serving needs no torch."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -68,6 +69,42 @@ def phantom(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def cohort(parsed: argparse.Namespace) -> int:
+    """Build a cohort of synthetic studies for training; what is there already is kept."""
+    from triage.phantom.cohort import main_build
+
+    main_build(parsed.out, heads=parsed.heads, seed=parsed.seed, processes=parsed.processes)
+    return 0
+
+
+def train(parsed: argparse.Namespace) -> int:
+    """Train the RRCNN on a cohort; goes on from the last checkpoint."""
+    from triage.lab.train import TrainingRun
+    from triage.lab.train import train as run
+
+    print(run(TrainingRun(cohort=parsed.cohort, out_dir=parsed.out, seed=parsed.seed)))
+    return 0
+
+
+def evaluate(parsed: argparse.Namespace) -> int:
+    """Calibrate a checkpoint on the validation heads and print its figures on the test heads."""
+    from triage.lab.evaluate import evaluate as run
+
+    print(json.dumps(run(parsed.checkpoint, parsed.cohort).report, indent=2))
+    return 0
+
+
+def export(parsed: argparse.Namespace) -> int:
+    """Write a checkpoint as a model bundle that the service loads."""
+    from triage.lab.export import ExportRequest, export_bundle
+
+    request = ExportRequest(
+        checkpoint=parsed.checkpoint, cohort=parsed.cohort, models=parsed.models, version=parsed.version
+    )
+    print(export_bundle(request))
+    return 0
+
+
 def demo(parsed: argparse.Namespace) -> int:
     """The whole line on this machine, with a PACS and a webhook of its own."""
     from triage.demo import run
@@ -108,6 +145,27 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=1, help="the same seed gives the same study")
     command.add_argument("--heads", type=Path, help="folder of head label maps (default: the packaged head)")
     command.set_defaults(run=phantom)
+
+    command = commands.add_parser("cohort", help=cohort.__doc__, description=cohort.__doc__)
+    command.add_argument("out", type=Path, metavar="DIR")
+    command.add_argument("--heads", type=Path, required=True, help="folder of head label maps")
+    command.add_argument("--seed", type=int, default=1)
+    command.add_argument("--processes", type=int, default=2)
+    command.set_defaults(run=cohort)
+
+    command = commands.add_parser("train", help=train.__doc__, description=train.__doc__)
+    command.add_argument("cohort", type=Path, help="folder made by `triage cohort`")
+    command.add_argument("out", type=Path, help="folder for checkpoints")
+    command.add_argument("--seed", type=int, default=1)
+    command.set_defaults(run=train)
+
+    for name, run in (("evaluate", evaluate), ("export", export)):
+        command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        command.add_argument("checkpoint", type=Path)
+        command.add_argument("cohort", type=Path, help="the cohort that it was trained on")
+        command.set_defaults(run=run)
+    command.add_argument("--models", type=Path, default=Path("models"), help="folder of bundles")
+    command.add_argument("--version", required=True, help="of the new bundle, such as 1.0.0")
 
     command = commands.add_parser("demo", help=demo.__doc__, description=demo.__doc__)
     command.add_argument("--once", action="store_true", help="end by itself: 0 only if everything happened")

@@ -1,0 +1,82 @@
+"""The command says what it did, or why it could not."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import builders
+from triage.cli import main
+from triage.edges.dimse import ReceivedObject, Status, start_scp
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("TRIAGE_")]:
+        monkeypatch.delenv(name)
+
+
+def test_check_config_explains_what_is_in_force(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_text("[dicom]\nport = 104\n")
+    assert main(["check-config", "--config", str(tmp_path / "t.toml")]) == 0
+    assert "dicom.port = 104" in capsys.readouterr().out
+
+
+def test_check_config_names_the_nearest_real_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_text("[dicom]\nprot = 104\n")
+    assert main(["check-config", "--config", str(tmp_path / "t.toml")]) == 1
+    assert "Did you mean dicom.port?" in capsys.readouterr().err
+
+
+def test_serve_with_a_missing_file_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["serve", "--config", str(tmp_path / "none.toml")]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_phantom_then_send(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    received: list[str] = []
+
+    def store(instance: ReceivedObject) -> Status:
+        received.append(instance.sop_instance_uid)
+        return Status.SUCCESS
+
+    assert main(["phantom", str(tmp_path / "study"), "--aspects", "9"]) == 0
+    (tmp_path / "study" / "notes.txt").write_text("not DICOM")
+    scp = start_scp(ae_title="TRIAGE", host="127.0.0.1", port=0, max_associations=2, store=store)
+    try:
+        assert main(["send", str(tmp_path / "study"), f"TRIAGE@127.0.0.1:{scp.port}"]) == 0
+    finally:
+        scp.stop()
+    assert f"{len(received)} sent, 0 refused, 1 not DICOM" in capsys.readouterr().out
+    assert len(received) > 20
+
+
+def test_send_tells_what_was_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    builders.write(builders.dwi_series(slices=2, b_values=(0,)), tmp_path / "study")
+    scp = start_scp(
+        ae_title="TRIAGE",
+        host="127.0.0.1",
+        port=0,
+        max_associations=2,
+        store=lambda _: Status.OUT_OF_RESOURCES,
+    )
+    try:
+        assert main(["send", str(tmp_path / "study"), f"TRIAGE@127.0.0.1:{scp.port}"]) == 1
+    finally:
+        scp.stop()
+    output = capsys.readouterr()
+    assert "0 sent, 2 refused" in output.out
+    assert "0xA700" in output.err
+
+
+def test_send_to_nobody_says_who_did_not_answer(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    builders.write(builders.dwi_series(slices=1, b_values=(0,)), tmp_path / "study")
+    assert main(["send", str(tmp_path / "study"), "TRIAGE@127.0.0.1:9"]) == 1
+    assert "TRIAGE@127.0.0.1:9 could not be reached" in capsys.readouterr().err
+
+
+def test_an_address_that_is_none_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["send", ".", "localhost:104"])
+    assert "expected AET@host:port" in capsys.readouterr().err

@@ -1,0 +1,73 @@
+"""What the documents state is what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from triage.cli import _parser
+from triage.config import keys, variable_name
+from triage.core import report
+from triage.core.volume import Reason
+from triage.edges.dimse import Status
+from triage.web import wording
+
+ROOT = Path(__file__).parents[2]
+CONFORMANCE = (ROOT / "docs" / "conformance.md").read_text()
+README = (ROOT / "README.md").read_text()
+VARIABLES = {variable_name(section, key) for section, key, _ in keys()}
+
+
+def test_every_command_is_in_the_readme() -> None:
+    (commands,) = (action.choices for action in _parser()._actions if isinstance(action.choices, dict))
+    documents = README + (ROOT / "docs" / "science.md").read_text()
+    for command in commands:
+        assert f"`triage {command}" in documents, command
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_is_in_the_conformance_statement(status: Status) -> None:
+    assert f"`0x{status:04X}` {status.name}" in CONFORMANCE
+
+
+@pytest.mark.parametrize(
+    "concept",
+    [
+        report.GROUP, report.CATEGORY, report.REASON, report.NOT_ASSESSED,
+        *report.CATEGORIES.values(), *report.REASONS.values(),
+    ],
+    ids=lambda concept: str(concept.value),
+)  # fmt: skip
+def test_every_private_code_is_in_the_conformance_statement(concept: report.CodedConcept) -> None:
+    assert f"| {concept.value} | {concept.meaning} |" in CONFORMANCE
+
+
+def test_every_reason_has_a_code() -> None:
+    assert set(report.REASONS) == set(Reason)
+
+
+def test_every_event_is_explained() -> None:
+    text = (ROOT / "docs" / "one-study.md").read_text()
+    for event in wording.EVENTS:
+        assert f"`{event}`" in text, event
+
+
+def test_every_variable_in_the_deployment_files_exists() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    used = set(compose["services"]["triage"]["environment"])
+    used |= set(re.findall(r"\bTRIAGE_\w+__\w+", (ROOT / "deploy" / "Dockerfile").read_text()))
+    used |= set(re.findall(r"\bTRIAGE_\w+__\w+", README + (ROOT / "docs" / "install.md").read_text()))
+    assert used <= VARIABLES
+
+
+def test_the_image_names_a_bundle_that_exists() -> None:
+    (bundle,) = re.findall(r"/app/(models/\S+)", (ROOT / "deploy" / "Dockerfile").read_text())
+    assert (ROOT / bundle / "spec.json").exists()
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=str)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), f"{document.name} -> {target}"
