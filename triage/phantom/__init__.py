@@ -1,0 +1,1 @@
+"""Synthetic diffusion studies whose ASPECTS is known by construction."""
