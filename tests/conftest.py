@@ -277,9 +277,10 @@ class ServiceProcess:
         self.process.wait(30)
 
     def stop(self) -> None:
+        """Stop politely; the service has to come to its own end."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(30)
+            assert self.process.wait(60) == 0, self.log.read_text()
 
     @property
     def address(self) -> str:

@@ -1,6 +1,7 @@
 """The `triage` command. Each subcommand imports what it needs when it runs: serving needs no torch."""
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -58,6 +59,17 @@ def send(parsed: argparse.Namespace) -> int:
             print(f"{path.name}: refused with status 0x{status:04X}", file=sys.stderr)
     print(f"{sent} sent, {refused} refused, {len(paths) - sent - refused} not DICOM")
     return 0 if sent and not refused else 1
+
+
+def explain_folder(parsed: argparse.Namespace) -> int:
+    """Say what each series of a folder is, where its b-values stand, what would be judged, and why not."""
+    from triage.explain import explain_folder
+
+    if not parsed.folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{parsed.folder} is no folder")
+    for line in explain_folder(parsed.folder, _config(parsed).dicom, calling_ae=parsed.calling_ae):
+        print(line)
+    return 0
 
 
 def phantom(parsed: argparse.Namespace) -> int:
@@ -138,6 +150,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("address", type=_address, metavar="AET@host:port")
     command.add_argument("--calling-ae", default="TRIAGE_SEND", help="our AE title (default: %(default)s)")
     command.set_defaults(run=send)
+
+    doc = explain_folder.__doc__
+    command = commands.add_parser("explain", help=doc, description=doc)
+    command.add_argument("folder", type=Path, metavar="DIR")
+    command.add_argument("--calling-ae", default="", help="whose rules of dicom.b_value_rules count")
+    command.add_argument("--config", type=Path, help="TOML file with the b-value window and rules")
+    command.set_defaults(run=explain_folder)
 
     command = commands.add_parser("phantom", help=phantom.__doc__, description=phantom.__doc__)
     command.add_argument("out", type=Path, metavar="DIR")

@@ -64,7 +64,7 @@ def parse_peer_address(text: str) -> PeerAddress:
     """
     ae_title, _, endpoint = text.rpartition("@")
     parts = re.fullmatch(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})", endpoint)
-    if parts is None:
+    if parts is None or not ae_title:
         raise ValueError("expected AET@host:port, an IPv6 host in brackets: PACS@[2001:db8::5]:104")
     return PeerAddress(ae_title, parts[1] or parts[2], int(parts[3]))
 
@@ -170,6 +170,44 @@ class StoreSettings(BaseModel):
         return value
 
 
+class BValueRule(BaseModel):
+    """The b-value of a series whose scanner writes none that we can read.
+
+    calling_ae, series_description: exact but for capitals; * stands for any text, ? for one character.
+    """
+
+    model_config = _FROZEN
+
+    calling_ae: Annotated[str, Field(min_length=1)]
+    series_description: Annotated[str, Field(min_length=1)]
+    b_value: Annotated[float, Number, Field(gt=0, lt=1e5)]
+
+    def __str__(self) -> str:
+        return f"{self.calling_ae} {self.series_description}: b={self.b_value:g}"
+
+    def applies_to(self, calling_ae: str, series_description: str) -> bool:
+        """Whether the series is one that the operator meant."""
+        pairs = ((self.calling_ae, calling_ae), (self.series_description, series_description))
+        return all(_is_like(pattern, found) for pattern, found in pairs)
+
+
+def _is_like(pattern: str, found: str) -> bool:
+    # fnmatch would also read [..] as a choice, and series descriptions do hold brackets.
+    expression = re.escape(pattern.strip()).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(expression, found.strip(), re.IGNORECASE) is not None
+
+
+def _split_rules(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value or "[]")
+    except json.JSONDecodeError:
+        raise ValueError(
+            'expected JSON: [{"calling_ae": "MR1", "series_description": "DWI*", "b_value": 1000}]'
+        ) from None
+
+
 class DicomSettings(BaseModel):
     """[dicom]: how the scanner or the router reaches us."""
 
@@ -190,6 +228,40 @@ class DicomSettings(BaseModel):
         description="Seconds without a new instance after which a series that never closed is judged"
         " with what is there.",
     )
+    b_window_low: Annotated[float, Number, Field(gt=0)] = Field(
+        800.0, description="Lowest b-value that is judged as b=1000, s/mm2."
+    )
+    b_window_high: Annotated[float, Number, Field(gt=0)] = Field(
+        1200.0, validate_default=True, description="Highest b-value that is judged as b=1000, s/mm2."
+    )
+    b_value_rules: Annotated[tuple[BValueRule, ...], BeforeValidator(_split_rules)] = Field(
+        (),
+        description="b-values of series whose images state none: calling_ae, series_description, b_value;"
+        " the first rule that fits counts. In the environment a JSON list.",
+    )
+    series_limit_bytes: Count = Field(
+        512 * 2**20,
+        description="Bytes that the images of one volume may take, as files and as pixels: 512 MiB."
+        " More are not judged.",
+    )
+
+    @field_validator("b_window_high")
+    @classmethod
+    def _not_below_low(cls, value: float, info: ValidationInfo) -> float:
+        low = info.data.get("b_window_low", value)
+        if value < low:
+            raise ValueError(f"expected at least b_window_low, which is {low:g}")
+        return value
+
+    @property
+    def b_window(self) -> tuple[float, float]:
+        """Lowest and highest b-value that is judged as b=1000, s/mm2."""
+        return self.b_window_low, self.b_window_high
+
+    def b_value_for(self, calling_ae: str, series_description: str) -> float | None:
+        """The b-value that the operator states for such series, where their images state none."""
+        rules = (rule for rule in self.b_value_rules if rule.applies_to(calling_ae, series_description))
+        return next((rule.b_value for rule in rules), None)
 
 
 class HttpSettings(BaseModel):
@@ -450,11 +522,17 @@ def _shown(value: object) -> str:
         case SecretStr():
             return masked_url(value.get_secret_value()) or "empty"
         case tuple():
-            return f"{len(value)} set, hidden"
+            return _shown_tuple(value)
         case float():
             return f"{value:g}"
         case _:
             return str(value)
+
+
+def _shown_tuple(values: tuple[object, ...]) -> str:
+    if all(isinstance(value, BValueRule) for value in values):
+        return "; ".join(map(str, values))
+    return f"{len(values)} set, hidden"
 
 
 def _bracketed(host: str) -> str:

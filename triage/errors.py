@@ -14,6 +14,25 @@
 A series that cannot be judged is not an exception: it is a `triage.core.volume.Rejection`.
 """
 
+import traceback
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def origin(error: BaseException) -> str:
+    """Type and place of an exception, for the log: its text may hold what a peer sent.
+
+    >>> try:
+    ...     {}["1.2.840.10008"]
+    ... except KeyError as error:
+    ...     origin(error)
+    'KeyError'
+    """
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(_PACKAGE)]
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return type(error).__name__ + place
+
 
 class TriageError(Exception):
     """Root of the tree."""

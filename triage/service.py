@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from triage.config import Config
 from triage.edges.dimse import Scp, start_scp
 from triage.edges.disk import write_durably
 from triage.edges.engine import Engine
-from triage.edges.inbox import Inbox
+from triage.edges.inbox import open_inbox
 from triage.edges.inference import Model, newest_bundle, open_model
 from triage.edges.pager import open_pager
 from triage.edges.store import Store
@@ -27,6 +28,7 @@ from triage.flow.deliver import deliver
 from triage.flow.gather import Gatherer, wait_for_silence
 from triage.flow.line import Line
 from triage.flow.receive import receive
+from triage.flow.resume import resume
 from triage.web.app import create_app
 
 _log = logging.getLogger(__name__)
@@ -45,16 +47,33 @@ class Service:
 
     line: Line
     scp: Scp
+    gatherer: Gatherer
 
     def serve_web(self) -> None:
         """Answer HTTP until SIGINT or SIGTERM."""
         http = self.line.config.http
         app = create_app(self.line, self._not_ready)
+        # uvicorn raises the signal that ended it once more; the rest of the service must still be stopped.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
         # No access log: paths of the API carry UIDs.
-        uvicorn.run(app, host=http.host, port=http.port, log_level="warning", access_log=False)
+        uvicorn.run(
+            app,
+            host=http.host,
+            port=http.port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
 
     def _not_ready(self) -> str | None:
-        return None if self.scp.is_listening else "the DICOM port is closed"
+        if not self.scp.is_listening:
+            return "the DICOM port is closed"
+        if not self.gatherer.is_alive:
+            return "nobody asks whether series are whole"
+        if not self.line.store.is_answering():
+            return "the database does not answer"
+        return None
 
 
 @contextlib.contextmanager
@@ -71,6 +90,7 @@ def running(config: Config) -> Iterator[Service]:
         line.engine.launch()
         gatherer.start()
         stack.callback(gatherer.stop)
+        resume(line, gatherer)
         scp = start_scp(
             ae_title=config.dicom.ae_title,
             host=config.dicom.host,
@@ -82,7 +102,7 @@ def running(config: Config) -> Iterator[Service]:
         _log.info("service_ready dicom_port=%d provider=%s", scp.port, line.model.provider)
         if not line.pager.channels:
             _log.warning("alerts_not_configured key=alerts.urls")
-        yield Service(line, scp)
+        yield Service(line, scp, gatherer)
 
 
 def _build(config: Config, stack: contextlib.ExitStack) -> Line:
@@ -97,7 +117,7 @@ def _build(config: Config, stack: contextlib.ExitStack) -> Line:
     return Line(
         config=config,
         store=store,
-        inbox=Inbox(folder / "inbox"),
+        inbox=open_inbox(folder / "inbox"),
         shelf=Shelf(folder / "volumes"),
         model=model,
         pager=open_pager([url.get_secret_value() for url in config.alerts.urls]),

@@ -254,7 +254,7 @@ def test_no_real_series_is_whole_before_the_last_instance_it_needs(case):
     for headers in real(case).values():
         plan = choose(headers)
         needed = set(plan.source_sop_instance_uids) if isinstance(plan, VolumePlan) else set()
-        for _ in range(20):
+        for _ in range(100):
             order = shuffler.sample(headers, len(headers))
             missing, arrived = set(needed), []
             for newest in order:

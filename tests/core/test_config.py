@@ -118,7 +118,7 @@ def test_peer_address_is_read_and_written_back(text, peer):
         ("PACS@host:0", "expected a port from 1 to 65535, got 0"),
         ("PACS@host:65536", "expected a port from 1 to 65535, got 65536"),
         ("PACS@ho st:104", "expected a host name or an IP address, got 'ho st'"),
-        ("@host:104", "expected an AE title"),
+        ("@host:104", "expected AET@host:port"),
     ],
 )
 def test_peer_address_that_cannot_be_reached_is_refused(text, complaint):
@@ -364,3 +364,30 @@ def test_page_names_every_key_its_variable_and_its_default():
         assert (name, variable) == (f"{section}.{key}", variable_name(section, key))
         is_empty = field.default in (None, "", (), SecretStr(""))
         assert default == ("empty" if is_empty else str(field.default))
+
+
+def test_b_value_rules_are_tables_in_the_file_and_json_in_the_environment(toml):
+    path = toml(
+        '[[dicom.b_value_rules]]\ncalling_ae = "MR1"\nseries_description = "DWI [b?000] *"\nb_value = 1000\n'
+    )
+    dicom = load(path, {}).dicom
+    assert dicom.b_value_for("MR1", "dwi [b1000] trace ") == 1000
+    assert dicom.b_value_for("MR1", "dwi b trace") is None
+    assert dicom.b_value_for("MR2", "DWI [b1000] trace") is None
+    text = '[{"calling_ae": "*", "series_description": "*", "b_value": 900}]'
+    config = load(path, {"TRIAGE_DICOM__B_VALUE_RULES": text})
+    assert config.dicom.b_value_for("ANY", "any") == 900
+    assert "dicom.b_value_rules = * *: b=900\n" in explain(config)
+    assert load(None, {"TRIAGE_DICOM__B_VALUE_RULES": ""}).dicom.b_value_rules == ()
+
+
+def test_wrong_b_value_rules_and_windows_are_told(toml):
+    assert complaints(None, {"TRIAGE_DICOM__B_VALUE_RULES": "MR1"})[0].startswith(
+        "dicom.b_value_rules = 'MR1': expected JSON: "
+    )
+    path = toml('[[dicom.b_value_rules]]\ncalling_ae = "MR1"\nseries_description = "*"\nb_value = 0\n')
+    assert complaints(path, {})[0].startswith("dicom.b_value_rules = 0: expected to be greater than 0.")
+    assert complaints(toml("[dicom]\nb_window_high = 700"), {})[0].startswith(
+        "dicom.b_window_high = 700: expected at least b_window_low, which is 800."
+    )
+    assert Config().dicom.b_window == (800, 1200)

@@ -147,8 +147,8 @@ WEIGHTINGS = {
     "Siemens": (siemens(1000), 1000.0, BSource.SIEMENS, FrameKind.UNKNOWN),
     "Siemens direction": (siemens(1000, "*ep_b1000#7"), 1000.0, BSource.SIEMENS, FrameKind.DIRECTIONAL),
     "Siemens trace": (siemens(1000, "*ep_b1000t"), 1000.0, BSource.SIEMENS, FrameKind.TRACE),
-    "Siemens name only": (siemens(None, "*ep_b1000t"), 1000.0, BSource.SIEMENS, FrameKind.TRACE),
-    "Siemens name b=0": (siemens(None, "*ep_b0"), 0.0, BSource.SIEMENS, FrameKind.B0),
+    "Siemens name only": (siemens(None, "*ep_b1000t"), 1000.0, BSource.SIEMENS_NAME, FrameKind.TRACE),
+    "Siemens name b=0": (siemens(None, "*ep_b0"), 0.0, BSource.SIEMENS_NAME, FrameKind.B0),
     "Siemens TRACEW": (
         siemens(1000, ImageType=["DERIVED", "PRIMARY", "DIFFUSION", "TRACEW"]),
         1000.0,
@@ -665,3 +665,64 @@ def test_no_content_makes_reading_fail(elements, sop_class):
 def test_a_header_made_by_hand_is_checked_too():
     with pytest.raises(HeaderError, match="sop_instance_uid"):
         replace(read_header(instance()), sop_instance_uid="no")
+
+
+# Where private elements and old headers lose what says what they are.
+
+
+def test_a_direction_of_none_without_a_b_value_is_b_zero():
+    frame = only_frame(instance(DiffusionDirectionality="NONE"))
+    assert (frame.b_value, frame.kind) == (None, FrameKind.B0)
+
+
+def older_csa(b_value: str) -> bytes:
+    """The first version of the CSA header: no magic, lengths with the first entry's count added."""
+    entries = [("Phase", ["x"]), ("B_value", [b_value])]
+    out = struct.pack("<II", len(entries), 77)
+    for name, values in entries:
+        out += name.encode().ljust(64, b"\0") + struct.pack("<I4siII", 1, b"IS\0\0", 6, len(values), 77)
+        for value in values:
+            raw = value.encode() + b"\0"
+            out += struct.pack("<IIII", len(raw) + 1, 0, 77, 0) + raw.ljust((len(raw) + 3) // 4 * 4, b"\0")
+    return out
+
+
+def test_the_older_csa_header_is_read():
+    dataset = with_private(instance(), 0x29, "SIEMENS CSA HEADER", x10=("OB", older_csa("1000")))
+    frame = only_frame(dataset)
+    assert (frame.b_value, frame.b_source) == (1000.0, BSource.SIEMENS_CSA)
+
+
+def test_a_private_element_is_not_taken_from_a_block_that_somebody_else_reserved():
+    dataset = instance(Manufacturer="SIEMENS")
+    with_private(dataset, 0x19, "OTHER", x0c=("IS", 1000))
+    assert only_frame(dataset).b_value is None
+
+
+def test_a_private_sequence_that_became_bytes_is_no_sequence_when_damaged():
+    dataset = instance(ImageType=["ORIGINAL", "PRIMARY", "VFRAME"])
+    with_private(dataset, 0x65, "Image Private Header", x09=("FD", 1000.0), x51=("UN", b"\xfe\xff\x00\xe0"))
+    assert only_frame(dataset).position_lps_mm is None
+
+
+@pytest.mark.parametrize("vr", ["DS", "UN", None])
+def test_a_value_of_megabytes_is_not_read(vr):
+    dataset = instance()
+    for tag in (Tag("DiffusionBValue"), Tag("PerFrameFunctionalGroupsSequence"), Tag(0x0019, 0x100C)):
+        raw = b"1\\" * 2**17
+        dataset._dict[tag] = RawDataElement(tag, vr, len(raw), raw, 0, vr is None, True)
+    dataset.Manufacturer = "SIEMENS"
+    assert only_frame(dataset).b_value is None
+
+
+def test_headers_of_an_earlier_version_are_still_read():
+    header = read_header(siemens(1000))
+    text = to_json(header)
+    assert header_from_json(text.replace("null,null,null]", "null,null]")) == header
+
+
+def test_what_contradicts_survives_json():
+    dataset = siemens(1000, DiffusionBValue=700.0)
+    header = read_header(dataset)
+    assert header.frames[0].contradiction == (BSource.SIEMENS, 1000.0)
+    assert header_from_json(to_json(header)) == header

@@ -471,7 +471,7 @@ def test_an_absurd_size_is_refused_before_memory_is_asked_for():
     plan = choose(series(datasets))
     assert isinstance(plan, VolumePlan)
     result = assemble(plan, {dataset.SOPInstanceUID: dataset for dataset in datasets})
-    assert result == Rejection(Reason.UNREADABLE, "8 slices of 60000 x 60000 pixels are too many")
+    assert result == Rejection(Reason.UNREADABLE, "8 slices of 60000 x 60000 pixels need more than 512 MiB")
 
 
 # Enhanced MR and mosaics.
@@ -652,3 +652,67 @@ def test_a_volume_checks_itself():
             kind=VolumeKind.TRACE,
             source_sop_instance_uids=(),
         )
+
+
+# Several candidates in one series.
+
+
+def enhanced_stacks(*stacks: tuple[str, list[float]]) -> Dataset:
+    """One Enhanced instance of trace frames, each stack with its name and heights."""
+    frames = []
+    for name, heights in stacks:
+        for z in heights:
+            own = Dataset()
+            own.PlanePositionSequence = item(ImagePositionPatient=[-20.0, -24.0, z])
+            own.FrameContentSequence = item(StackID=name)
+            frames.append(own)
+    dataset = with_pixels(image(0), np.zeros((len(frames), ROWS, COLUMNS), np.uint16))
+    del dataset.ImagePositionPatient
+    dataset.SOPClassUID = ENHANCED_MR
+    shared = Dataset()
+    shared.PlaneOrientationSequence = item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    shared.PixelMeasuresSequence = item(PixelSpacing=[4.0, 4.0])
+    shared.MRDiffusionSequence = item(DiffusionBValue=1000.0, DiffusionDirectionality="ISOTROPIC")
+    dataset.SharedFunctionalGroupsSequence = Sequence([shared])
+    dataset.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("stacks", "chosen"),
+    [
+        ((("2", [0, 5, 10]), ("1", [100, 107, 114])), "1"),
+        ((("1", [0, 5, 10]), ("2", [100, 107, 114, 121])), "2"),
+        ((("1", [0, 5, 15]), ("2", [100, 107, 114])), "2"),
+    ],
+)
+def test_of_several_stacks_the_largest_is_judged_then_the_first_name(stacks, chosen):
+    plan = choose(series([enhanced_stacks(*stacks)]))
+    assert isinstance(plan, VolumePlan)
+    assert {source.frame.stack_id for slice_ in plan.slices for source in slice_} == {chosen}
+
+
+def test_stacks_that_all_fail_are_rejected_for_the_first():
+    outcome = choose(series([enhanced_stacks(("b", [0, 1, 7]), ("a", [0, 5, 15]))]))
+    assert isinstance(outcome, Rejection)
+    assert outcome.reason is Reason.INCOMPLETE
+
+
+def test_a_trace_acquired_twice_is_the_first_acquisitions():
+    first = stack((0, 5, 10), is_trace=True, AcquisitionNumber=3)
+    second = stack((0, 5, 10), is_trace=True, AcquisitionNumber=4)
+    plan = choose(series(second, first))
+    assert isinstance(plan, VolumePlan)
+    assert plan.source_sop_instance_uids == tuple(sorted(str(d.SOPInstanceUID) for d in first))
+    only_second = choose(series(second, first[:1]))
+    assert isinstance(only_second, VolumePlan)
+    assert only_second.source_sop_instance_uids == tuple(sorted(str(d.SOPInstanceUID) for d in second))
+    doubled = choose(series(second, stack((0, 5, 10), is_trace=True, AcquisitionNumber=4)))
+    assert isinstance(doubled, Rejection)
+    assert doubled.reason is Reason.MIXED_GEOMETRY
+
+
+def test_of_two_shells_equally_near_the_lower_is_judged():
+    plan = choose(series(stack(b_value=1100.0), stack(b_value=900.0)))
+    assert isinstance(plan, VolumePlan)
+    assert plan.b_value == 900

@@ -80,8 +80,8 @@ OUTCOMES: list[tuple[str, int, object]] = [
     ("philips-enhanced-achieva", 501, Reason.NO_B1000),
     ("canon-v60-classic", 9000, Reason.NO_B1000),
     ("canon-v61-enhanced", 3000, Reason.NO_B1000),
-    # De-identification took the private creators away, and with them the b-values.
-    ("siemens-classic2d-skyra", 8, Reason.B_VALUE_UNKNOWN),
+    # Four slices of a protocol that planned forty.
+    ("siemens-classic2d-skyra", 8, Reason.INCOMPLETE),
     ("negative-ge-fmri", 2, NotDiffusion),
     ("mixed-philips-nonimage", 0, NotDiffusion),
     ("mixed-philips-nonimage", 701, NotDiffusion),

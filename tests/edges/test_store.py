@@ -103,19 +103,23 @@ def test_registering_twice_under_one_uid_fails(store: Store) -> None:
 
 
 def test_instances_gather_in_their_series_until_someone_looks(store: Store) -> None:
-    series_id, evaluated = store.register(arrival(1), T0)
-    assert evaluated == 0
-    assert store.register(arrival(2), T0 + timedelta(seconds=1)) == (series_id, 0)
+    first = store.register(arrival(1), T0)
+    series_id = first.series_id
+    second = store.register(arrival(2), T0 + timedelta(seconds=1))
+    assert (second.series_id, second.evaluated_up_to) == (series_id, 0)
+    assert store.registration("1.2.3.2") == second
     assert store.not_yet_evaluated() == [(series_id, 0)]
     assessment = store.begin_assessment(series_id, 0, T0, "whole")
     assert state_of(store, series_id) is SeriesState.ANALYSING
     assert store.not_yet_evaluated() == []
-    assert store.register(arrival(3), T0) == (series_id, assessment.up_to_instance_id)
+    assert (
+        store.register(arrival(3), T0).evaluated_up_to == assessment.up_to_instance_id == second.instance_id
+    )
     assert len(store.headers_after(series_id, 0, up_to=assessment.up_to_instance_id)) == 2
 
 
 def test_beginning_again_after_a_crash_is_the_same_assessment(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     first = store.begin_assessment(series_id, 0, T0, "whole")
     store.register(arrival(2), T0)
     assert store.begin_assessment(series_id, 0, T0, "whole") == first
@@ -123,7 +127,7 @@ def test_beginning_again_after_a_crash_is_the_same_assessment(store: Store) -> N
 
 
 def test_concluding_again_after_a_crash_gives_the_same_follow_ups(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     assessment = store.begin_assessment(series_id, 0, T0, "whole")
     first = conclude(store, assessment, 1)
     assert first.report_id is not None
@@ -134,18 +138,18 @@ def test_concluding_again_after_a_crash_gives_the_same_follow_ups(store: Store) 
 
 
 def test_later_instances_outside_the_volume_make_no_revision(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1)
-    _, evaluated = store.register(arrival(2), T0)
+    evaluated = store.register(arrival(2), T0).evaluated_up_to
     assert conclude(store, store.begin_assessment(series_id, evaluated, T0, "quiet"), 2) == FollowUps()
     assert store.series(series_id).revision == 1
     assert events(store, series_id)[-1] == "nothing_new"
 
 
 def test_a_late_slice_makes_a_revision_with_its_own_report(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1)
-    _, evaluated = store.register(arrival(2), T0)
+    evaluated = store.register(arrival(2), T0).evaluated_up_to
     follow_ups = conclude(store, store.begin_assessment(series_id, evaluated, T0, "quiet"), 2, sources="b")
     assert follow_ups.report_id is not None
     view = store.view(series_id)
@@ -159,16 +163,16 @@ def test_a_late_slice_makes_a_revision_with_its_own_report(store: Store) -> None
 
 
 def test_an_assessment_that_was_overtaken_says_nothing(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     slow = store.begin_assessment(series_id, 0, T0, "quiet")
-    _, evaluated = store.register(arrival(2), T0)
+    evaluated = store.register(arrival(2), T0).evaluated_up_to
     conclude(store, store.begin_assessment(series_id, evaluated, T0, "quiet"), 2, sources="b")
     assert conclude(store, slow, 1) == FollowUps()
     assert store.series(series_id).revision == 1
 
 
 def test_ignored_stays_out_of_the_worklist_but_can_be_asked_for(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     assessment = store.begin_assessment(series_id, 0, T0, "quiet")
     store.ignore(assessment, T0, "no diffusion")
     store.ignore(assessment, T0, "no diffusion")
@@ -178,15 +182,15 @@ def test_ignored_stays_out_of_the_worklist_but_can_be_asked_for(store: Store) ->
 
 
 def test_a_judged_series_is_not_ignored_later(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1)
-    _, evaluated = store.register(arrival(2), T0)
+    evaluated = store.register(arrival(2), T0).evaluated_up_to
     store.ignore(store.begin_assessment(series_id, evaluated, T0, "quiet"), T0, "no diffusion")
     assert state_of(store, series_id) is SeriesState.ASSESSED
 
 
 def test_a_report_is_stored_once_however_often_it_is_said(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     report_id = conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1).report_id
     assert report_id is not None
     store.report_not_stored(report_id, T0, "down", final=False)
@@ -199,7 +203,7 @@ def test_a_report_is_stored_once_however_often_it_is_said(store: Store) -> None:
 
 
 def test_a_report_given_up_is_shown_as_failed(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     report_id = conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1).report_id
     assert report_id is not None
     store.report_not_stored(report_id, T0, "refused", final=True)
@@ -208,7 +212,7 @@ def test_a_report_given_up_is_shown_as_failed(store: Store) -> None:
 
 
 def test_the_outcome_is_kept_even_without_a_report(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     assessment = store.begin_assessment(series_id, 0, T0, "whole")
     follow_ups = store.conclude(assessment, conclusion(), report=None, urgent=True, at=T0, note="x")
     assert follow_ups.report_id is None
@@ -217,7 +221,7 @@ def test_the_outcome_is_kept_even_without_a_report(store: Store) -> None:
 
 
 def test_an_alert_is_answered_once_and_by_name(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     alert_id = conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1).alert_id
     assert alert_id is not None
     store.alert_not_sent(alert_id, T0, "no channel")
@@ -239,14 +243,14 @@ def test_an_alert_is_answered_once_and_by_name(store: Store) -> None:
 
 
 def test_a_calm_result_raises_no_alert(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     follow_ups = conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1, urgent=False)
     assert follow_ups.alert_id is None
     assert store.acknowledge(series_id, "Dr Kim", T0) is None
 
 
 def test_other_content_under_a_known_uid_is_noted(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     store.note_conflict("1.2.3.1", T0, "other content, kept out")
     store.note_conflict("9.9.9", T0, "of nobody")
     assert events(store, series_id) == ["first_instance", "conflicting_instance"]
@@ -263,7 +267,7 @@ def test_contents_are_found_for_a_long_series(store: Store) -> None:
 def test_unknown_series_is_nothing(store: Store) -> None:
     assert store.view(1) is None
     assert store.view_by_uid("1.2.3") is None
-    assert store.sha256_of("1.2.3") is None
+    assert store.registration("1.2.3") is None
     assert store.newest_report(1) is None
 
 
@@ -283,9 +287,9 @@ def test_no_state_leads_back_into_waiting(current: SeriesState, to: SeriesState)
 
 
 def test_an_open_alert_speaks_for_the_newer_result_and_is_answered_once(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     first = conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1)
-    _, evaluated = store.register(arrival(2), T0)
+    evaluated = store.register(arrival(2), T0).evaluated_up_to
     second = conclude(store, store.begin_assessment(series_id, evaluated, T0, "quiet"), 2, sources="b")
     assert second.alert_id == first.alert_id
     assert "alert_amended" in events(store, series_id)
@@ -295,9 +299,9 @@ def test_an_open_alert_speaks_for_the_newer_result_and_is_answered_once(store: S
 
 
 def test_an_open_alert_stays_open_and_visible_when_a_later_result_is_calm(store: Store) -> None:
-    series_id, _ = store.register(arrival(1), T0)
+    series_id = store.register(arrival(1), T0).series_id
     first = conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1)
-    _, evaluated = store.register(arrival(2), T0)
+    evaluated = store.register(arrival(2), T0).evaluated_up_to
     later = store.begin_assessment(series_id, evaluated, T0, "quiet")
     conclude(store, later, 2, sources="b", urgent=False)
     view = store.view(series_id)
@@ -308,7 +312,7 @@ def test_an_open_alert_stays_open_and_visible_when_a_later_result_is_calm(store:
 
 
 def test_open_alerts_never_fall_off_the_worklist(store: Store) -> None:
-    urgent_id, _ = store.register(arrival(1, "1.2.3"), T0)
+    urgent_id = store.register(arrival(1, "1.2.3"), T0).series_id
     conclude(store, store.begin_assessment(urgent_id, 0, T0, "whole"), 1)
     for number in range(5):
         store.register(arrival(1, f"1.2.4.{number}"), T0 + timedelta(minutes=number + 1))
@@ -320,3 +324,28 @@ def test_errors_of_the_database_name_no_uid(store: Store) -> None:
     with pytest.raises(IntegrityError) as caught:
         store.register(arrival(1), T0)
     assert "1.2.3.1" not in str(caught.value)
+
+
+def test_a_database_that_is_gone_does_not_answer(tmp_path: Path) -> None:
+    store = Store.open(f"sqlite:///{tmp_path}/t.db")
+    assert store.is_answering()
+    with store.engine.execution_options(write=True).begin() as connection:
+        connection.execute(sa.text("ALTER TABLE series RENAME TO elsewhere"))
+    assert not store.is_answering()
+    store.close()
+
+
+def test_what_is_unfinished_is_found_at_a_start(store: Store) -> None:
+    series_id = store.register(arrival(1), T0).series_id
+    assert store.not_yet_evaluated() == [(series_id, 0)]
+    assessment = store.begin_assessment(series_id, 0, T0, "whole")
+    assert store.not_concluded() == [(series_id, 0)]
+    follow_ups = conclude(store, assessment, 1)
+    assert store.not_concluded() == []
+    assert list(store.not_delivered()) == [follow_ups.report_id]
+    assert list(store.not_answered()) == [follow_ups.alert_id]
+    assert follow_ups.report_id is not None
+    store.report_stored(follow_ups.report_id, T0, "at PACS")
+    store.acknowledge(series_id, "Dr Kim", T0)
+    assert list(store.not_delivered()) == []
+    assert list(store.not_answered()) == []

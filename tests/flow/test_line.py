@@ -1,9 +1,12 @@
 """The line in this process: what one object, one repeat, one late slice, one answer does."""
 
 import io
+import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
 from pydicom import Dataset, dcmread, dcmwrite
@@ -16,15 +19,20 @@ from pydicom.uid import (
     generate_uid,
 )
 from pynetdicom import AE, _config, evt
+from sqlalchemy import text
 
 from tests import builders
 from tests.conftest import Webhook, make_tiny_bundle, until
 from triage.config import load
 from triage.core.lifecycle import AlertState, ReportState, SeriesState
+from triage.edges import dimse
 from triage.edges.dimse import ReceivedObject, Scp, Status, echo, send, send_files, start_scp
 from triage.edges.store import SeriesView
 from triage.errors import BundleError, ConfigError, PeerUnavailable, ReportRefused
+from triage.flow import alert as alert_module
 from triage.flow.alert import acknowledge
+from triage.flow.gather import Gatherer
+from triage.flow.receive import receive
 from triage.service import Service, open_chosen_model, running
 
 Start = Callable[..., Service]
@@ -159,7 +167,10 @@ def test_something_else_is_ignored_without_report_or_alert(
             "GR",
         )
     push(service, images, tmp_path / "s")
-    assert ended(service, images).series.state is SeriesState.IGNORED
+    view = ended(service, images)
+    assert view.series.state is SeriesState.IGNORED
+    assert view.report is None
+    assert view.alert is None
     assert small_pacs.received == []
 
 
@@ -170,7 +181,8 @@ def test_the_same_series_again_changes_nothing(start: Start, tmp_path: Path) -> 
     before = ended(service, images)
     assert push(service, images, tmp_path / "s") == {Status.SUCCESS}
     after = view_of(service, images)
-    assert events(after)[: len(events(before))] == events(before)
+    assert events(after) == events(before)
+    assert after.series.revision == 1
     assert after.series.last_instance_at == before.series.last_instance_at
 
 
@@ -335,6 +347,7 @@ def test_noise_is_refused(start: Start) -> None:
 def test_a_disk_that_does_not_take_it_is_out_of_resources(start: Start, tmp_path: Path) -> None:
     service = start()
     inbox = tmp_path / "data" / "inbox"
+    shutil.rmtree(inbox)
     inbox.write_text("a file where the folder should be")
     (image,) = builders.dwi_series(slices=1, b_values=(0,))
     assert push(service, [image], tmp_path / "s") == {Status.OUT_OF_RESOURCES}
@@ -343,8 +356,6 @@ def test_a_disk_that_does_not_take_it_is_out_of_resources(start: Start, tmp_path
 def test_a_closed_database_is_a_failure_and_not_a_success(start: Start, tmp_path: Path) -> None:
     service = start()
     images = builders.dwi_series(slices=1, b_values=(0,))
-    from sqlalchemy import text
-
     with service.line.store.engine.execution_options(write=True).begin() as connection:
         connection.execute(text("ALTER TABLE instance RENAME TO elsewhere"))
     assert push(service, images, tmp_path / "s") == {Status.PROCESSING_FAILURE}
@@ -433,16 +444,177 @@ def test_a_bad_bundle_stops_the_start_before_any_port_is_open(tmp_path: Path) ->
 
 
 def _receive(service: Service, received: ReceivedObject) -> Status:
-    from triage.flow.gather import Gatherer
-    from triage.flow.receive import receive
-
-    return receive(service.line, Gatherer(service.line), received)
+    return receive(service.line, service.gatherer, received)
 
 
-def test_an_answer_before_the_first_page_is_an_answer(start: Start, tmp_path: Path) -> None:
+def test_an_alert_that_has_no_workflow_yet_can_be_answered(start: Start) -> None:
+    start().line.engine.tell("alert-999", "acknowledged", "")
+
+
+def test_an_answer_while_no_channel_works_stops_the_pages(
+    start: Start, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alert_module, "_RETRY_S", 0.3)
+    webhook.status = 500
+    service = start(ALERTS__URLS=webhook.url)
+    images = builders.dwi_series()
+    push(service, images, tmp_path / "s")
+    view = until(
+        lambda: (v := view_of(service, images)) and "alert_failed" in events(v) and v, what="a failed page"
+    )
+    assert acknowledge(service.line, view.series.id, "Dr Kim")
+    until(lambda: not service.line.store.not_answered(), what="the answer")
+    webhook.status, tried = 204, len(webhook.messages)
+    with pytest.raises(pytest.fail.Exception, match="another page"):
+        # One may have been on its way when the answer came.
+        until(lambda: len(webhook.messages) > tried + 1, timeout_s=3, what="another page")
+
+
+def test_one_stalled_channel_does_not_hold_up_the_others(
+    start: Start, webhook: Webhook, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        stalled = f"json://127.0.0.1:{silent.getsockname()[1]}/x?rto=60"
+        service = start(ALERTS__URLS=f"{stalled},{webhook.url}", ALERTS__REPEAT_S="0.5")
+        images = builders.dwi_series()
+        push(service, images, tmp_path / "s")
+        until(lambda: len(webhook.messages) >= 2, timeout_s=20, what="a second page")
+        assert "alert_sent" in events(view_of(service, images))
+
+
+def test_a_report_that_cannot_be_built_holds_up_neither_outcome_nor_alert(
+    start: Start, webhook: Webhook, tmp_path: Path
+) -> None:
+    service = start(ALERTS__URLS=webhook.url)
+    images = builders.dwi_series()
+    folder = builders.write(images, tmp_path / "s")
+    for path in folder.iterdir():
+        # PatientSex with a value representation that does not exist.
+        path.write_bytes(path.read_bytes().replace(b"\x10\x00\x40\x00CS", b"\x10\x00\x40\x00ZZ"))
+    to = ("TRIAGE", "127.0.0.1", service.scp.port)
+    statuses = {s for _, s in send_files(sorted(folder.iterdir()), to=to, calling_ae="S", timeout_s=10)}
+    assert statuses == {Status.SUCCESS}
+    until(lambda: webhook.messages, what="the page")
+    view = ended(service, images)
+    assert view.result is not None
+    assert view.result.category == "ASPECTS_1_6"
+
+
+def test_pictures_that_cannot_be_kept_do_not_change_the_outcome(start: Start, tmp_path: Path) -> None:
     service = start()
+    (tmp_path / "data" / "volumes").write_text("a file where the folder should be")
     images = builders.dwi_series()
     push(service, images, tmp_path / "s")
     view = ended(service, images)
-    service.line.engine.tell("alert-999", "acknowledged", "")
-    assert acknowledge(service.line, view.series.id, "Dr Kim")
+    assert view.result is not None
+    assert view.result.category == "ASPECTS_1_6"
+
+
+def test_a_database_that_fails_for_a_while_delays_and_loses_nothing(start: Start, tmp_path: Path) -> None:
+    service = start()
+    images = builders.dwi_series(promise=False)
+    push(service, images, tmp_path / "s")
+    with service.line.store.engine.execution_options(write=True).begin() as connection:
+        connection.execute(text("ALTER TABLE event RENAME TO elsewhere"))
+    until(lambda: view_of_state(service, images) is SeriesState.RECEIVING)
+    Event().wait(1.5)
+    with service.line.store.engine.execution_options(write=True).begin() as connection:
+        connection.execute(text("ALTER TABLE elsewhere RENAME TO event"))
+    view = ended(service, images)
+    assert view.result is not None
+    assert view.result.category == "ASPECTS_1_6"
+
+
+def view_of_state(service: Service, images: Sequence[Dataset]) -> SeriesState:
+    found = service.line.store.registration(images[0].SOPInstanceUID)
+    assert found is not None
+    return service.line.store.series(found.series_id).state
+
+
+def test_sent_again_after_a_failure_the_series_is_followed(start: Start, tmp_path: Path) -> None:
+    service = start()
+    images = builders.dwi_series(promise=False)
+    # Registered, but the answer was a failure: nobody follows the series yet.
+    contents = [io.BytesIO() for _ in images]
+    for image, content in zip(images, contents, strict=True):
+        dcmwrite(content, image, enforce_file_format=True)
+
+    class Deaf(Gatherer):
+        def notice(self, series_id: int, after_instance_id: int) -> None:
+            raise OSError("the engine's disk is full")
+
+    def give(gatherer: Gatherer) -> set[Status]:
+        return {
+            receive(
+                service.line,
+                gatherer,
+                ReceivedObject(i.SOPClassUID, i.SOPInstanceUID, "SCANNER", c.getvalue()),
+            )
+            for i, c in zip(images, contents, strict=True)
+        }
+
+    assert Status.SUCCESS not in give(Deaf(service.line))
+    assert give(service.gatherer) == {Status.SUCCESS}
+    assert ended(service, images).series.state is SeriesState.ASSESSED
+
+
+def test_a_file_that_the_disk_lost_is_healed_by_its_sender(start: Start, tmp_path: Path) -> None:
+    service = start()
+    images = builders.dwi_series(slices=2)
+    push(service, images, tmp_path / "s")
+    files = list((tmp_path / "data" / "inbox").rglob("*.dcm"))
+    files[0].unlink()
+    assert push(service, images, tmp_path / "s") == {Status.SUCCESS}
+    assert files[0].exists()
+
+
+def test_a_peer_whose_name_is_unknown_is_tried_again_and_shown(start: Start, tmp_path: Path) -> None:
+    service = start(PACS__ADDRESS="PACS@no.such.host.invalid:104", PACS__RETRY_FIRST_S="0.2")
+    images = builders.dwi_series()
+    push(service, images, tmp_path / "s")
+    until(lambda: "report_delayed" in events(view_of(service, images)), what="the failed try")
+
+
+def test_what_was_abandoned_is_taken_up_at_a_start(
+    start: Start, webhook: Webhook, small_pacs: Pacs, tmp_path: Path
+) -> None:
+    images = builders.dwi_series()
+    with ExitStack() as first:
+        config = load(
+            None,
+            {
+                "TRIAGE_STORE__DIR": str(tmp_path / "data"),
+                "TRIAGE_DICOM__HOST": "127.0.0.1",
+                "TRIAGE_DICOM__PORT": "0",
+                "TRIAGE_PACS__ADDRESS": "PACS@127.0.0.1:9",
+                "TRIAGE_MODEL__PATH": str(make_tiny_bundle(tmp_path / "tiny-0.0.1")),
+            },
+        )
+        service = first.enter_context(running(config))
+        push(service, images, tmp_path / "s")
+        ended(service, images)
+    # The engine's own database is lost; ours is not.
+    for path in (tmp_path / "data").glob("triage.engine.db*"):
+        path.unlink()
+
+    start(ALERTS__URLS=webhook.url, PACS__ADDRESS=small_pacs.address)
+
+    until(lambda: webhook.messages, what="the page")
+    until(lambda: small_pacs.received, what="the report")
+
+
+def test_half_a_pdu_does_not_hold_an_association_for_ever(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dimse, "_SILENCE_S", 0.5)
+    service = start(DICOM__MAX_ASSOCIATIONS="1")
+    with socket.create_connection(("127.0.0.1", service.scp.port)) as silent:
+        silent.sendall(b"\x01\x00\x00\x00\x10\x00half")
+
+        def answers() -> bool:
+            with suppress(PeerUnavailable):
+                echo(to=("TRIAGE", "127.0.0.1", service.scp.port), calling_ae="TEST", timeout_s=2)
+                return True
+            return False
+
+        until(answers, timeout_s=20, what="a free association")

@@ -168,6 +168,24 @@ def test_no_identifier_in_logs_alerts_or_error_pages(
         assert secret not in told
 
 
+def test_no_identifier_in_the_log_when_something_fails(
+    service_process: MakeService, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    service = service_process(MODEL__PATH=str(tiny_bundle), PACS__ADDRESS="PACS@127.0.0.1:9")
+    service.start()
+    images = builders.dwi_series()
+    folder = builders.write(images, tmp_path / "study")
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\x10\x00\x40\x00CS", b"\x10\x00\x40\x00ZZ"))
+    storescu(folder, service.dicom_port)
+    service.wait_for(images[0].SeriesInstanceUID, ended, "an end")
+    service.stop()
+    told = service.log.read_text()
+    assert "Traceback" not in told
+    for secret in ("Nightingale", builders.PATIENT_ID, str(images[0].SeriesInstanceUID)):
+        assert secret not in told
+
+
 def test_report_waits_for_a_pacs_that_is_down(
     service_process: MakeService, tiny_bundle: Path, tmp_path: Path
 ) -> None:

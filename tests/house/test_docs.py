@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from highdicom.sr import CodedConcept
 
 from triage.cli import _parser
 from triage.config import keys, variable_name
@@ -39,7 +40,7 @@ def test_every_status_is_in_the_conformance_statement(status: Status) -> None:
     ],
     ids=lambda concept: str(concept.value),
 )  # fmt: skip
-def test_every_private_code_is_in_the_conformance_statement(concept: report.CodedConcept) -> None:
+def test_every_private_code_is_in_the_conformance_statement(concept: CodedConcept) -> None:
     assert f"| {concept.value} | {concept.meaning} |" in CONFORMANCE
 
 

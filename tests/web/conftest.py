@@ -86,8 +86,7 @@ class Site:
             size_bytes=1,
             header="{}",
         )
-        series_id, _ = self.store.register(arrival, self.later(1))
-        return series_id
+        return self.store.register(arrival, self.later(1)).series_id
 
     def analysing(self, **who: Any) -> int:
         series_id = self.arrives(**who)

@@ -11,14 +11,17 @@ the limit of the geometric mean.
 
 import math
 from collections.abc import Iterable, Iterator
+from struct import unpack_from
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
 from pydicom.pixels.utils import iter_pixels
 
-from triage.core.diffusion import UNDECODABLE, DwiFrame
+from triage.core.elements import UNDECODABLE
+from triage.core.header import DwiFrame
 
 Plane: TypeAlias = NDArray[np.float64]
 
@@ -103,6 +106,7 @@ def _check_size(dataset: Dataset) -> None:
 
 def _values(dataset: Dataset, number: int) -> Plane:
     try:
+        _check_codestream(dataset, number)
         stored_YX = next(iter_pixels(dataset, indices=[number], raw=True))
         slope, intercept = _rescale(dataset, number)
         padding_YX = _padding(dataset, stored_YX)
@@ -115,6 +119,35 @@ def _values(dataset: Dataset, number: int) -> Plane:
     values_YX: Plane = stored_YX.astype(np.float64) * slope + intercept
     values_YX[padding_YX] = 0
     return values_YX
+
+
+def _check_codestream(dataset: Dataset, number: int) -> None:
+    """Decoders ask for the memory that the codestream announces, whatever Rows and Columns say."""
+    if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    rows, columns, frames = (int(dataset.get(name) or 1) for name in ("Rows", "Columns", "NumberOfFrames"))
+    announced = _announced_size(get_frame(dataset.PixelData, number, number_of_frames=frames))
+    if announced not in (None, (rows, columns)):
+        raise PixelError(f"the compressed image does not hold the {rows} x {columns} pixels of the header")
+
+
+START_OF_FRAME: Final = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
+COMPONENTS_MAX: Final = 4
+
+
+def _announced_size(frame: bytes) -> tuple[int, int] | None:
+    """(rows, columns) of a JPEG 2000 (ISO 15444-1 A.5.1), JPEG or JPEG-LS (ISO 10918-1 B.2.2) codestream."""
+    if frame.startswith(b"\xff\x4f\xff\x51"):
+        right, bottom, left, top = unpack_from(">4I", frame, 8)
+        is_image = unpack_from(">H", frame, 40)[0] <= COMPONENTS_MAX
+        return (bottom - top, right - left) if is_image else (0, 0)
+    at = 2
+    while frame.startswith(b"\xff\xd8") and at + 9 <= len(frame):
+        marker, length, rows, columns = unpack_from(">xBHxHH", frame, at)
+        if marker in START_OF_FRAME:
+            return rows, columns
+        at += 2 + max(length, 2)
+    return None
 
 
 def _rescale(dataset: Dataset, number: int) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from triage.core.diffusion import FrameKind, InstanceHeader
+from triage.core.header import FrameKind, InstanceHeader
 from triage.core.volume import (
     B_WINDOW,
     SHELL_WIDTH,

@@ -72,6 +72,7 @@ REASONS: Final = {
     Reason.UNEVEN_SPACING: _private("UNEVEN_SPACING", "Slices are unevenly spaced"),
     Reason.MIXED_GEOMETRY: _private("MIXED_GEOMETRY", "Slices differ in geometry"),
     Reason.NOT_AXIAL: _private("NOT_AXIAL", "Volume is not axial"),
+    Reason.LOSSY: _private("LOSSY", "Lossy compressed images"),
     Reason.UNREADABLE: _private("UNREADABLE", "Images could not be read"),
     Reason.INFERENCE_FAILED: _private("INFERENCE_FAILED", "Model gave no answer"),
 }

@@ -2,7 +2,7 @@
 
 The sender's Nagle timer waits for our delayed acknowledgement, 40 ms at a time, whenever a PDU leaves in
 two pieces. TCP_NODELAY on our side and TCP_QUICKACK, which the kernel clears and we therefore set again
-at every read, take that wait away for every sender.
+after every read and every answer, take that wait away for every sender.
 """
 
 import socket
@@ -25,11 +25,15 @@ from pynetdicom.transport import ThreadedAssociationServer
 
 from triage.errors import PeerUnavailable, ReportRefused
 
+# How long a peer may be silent while it sets up an association or within a PDU.
+_SILENCE_S = 30.0
+
 
 class Status(IntEnum):
     """C-STORE response status (PS3.4 B.2.3 and PS3.7 9.1.1.1.9)."""
 
     SUCCESS = 0x0000
+    PEER_PROCESSING_FAILURE = 0x0110
     OUT_OF_RESOURCES = 0xA700
     DATA_SET_DOES_NOT_MATCH = 0xA900
     CANNOT_UNDERSTAND = 0xC000
@@ -90,6 +94,7 @@ def start_scp(
     ae = AE(ae_title=ae_title)
     ae.maximum_associations = max_associations
     ae.maximum_pdu_size = 0
+    ae.acse_timeout = _SILENCE_S
     ae.add_supported_context(Verification)
 
     def on_store(event: evt.Event) -> int:
@@ -105,16 +110,25 @@ def start_scp(
 
     handlers: list[EventHandlerType] = [
         (evt.EVT_C_STORE, on_store),
+        (evt.EVT_CONN_OPEN, _limit_silence),
         (evt.EVT_CONN_OPEN, _hasten),
         (evt.EVT_DATA_RECV, _hasten),
+        (evt.EVT_DATA_SENT, _hasten),
     ]
     server = ae.start_server((host, port), block=False, evt_handlers=handlers)
     return Scp(cast(ThreadedAssociationServer, server), ae)
 
 
+def _limit_silence(event: evt.Event) -> None:
+    # pynetdicom's own timers do not run while it reads a PDU: a peer that falls silent in the middle of
+    # one would hold its association for ever, and a hundred of them the whole service.
+    raw = _socket_of(event)
+    if raw is not None:
+        raw.settimeout(_SILENCE_S)
+
+
 def _hasten(event: evt.Event) -> None:
-    connection = event.assoc.dul.socket
-    raw = connection.socket if connection is not None else None
+    raw = _socket_of(event)
     if raw is None:
         return
     try:
@@ -124,6 +138,11 @@ def _hasten(event: evt.Event) -> None:
     except OSError:
         # The peer has hung up in the meantime; the association's own thread deals with that.
         return
+
+
+def _socket_of(event: evt.Event) -> socket.socket | None:
+    connection = event.assoc.dul.socket
+    return connection.socket if connection is not None else None
 
 
 def send(
@@ -149,17 +168,14 @@ def send(
     try:
         accepted = {context.abstract_syntax for context in association.accepted_contexts}
         chosen = next(candidate for candidate in candidates if candidate.SOPClassUID in accepted)
-        response = association.send_c_store(chosen)
+        status = _store(association, chosen, f"{title}@{host}:{port}")
     finally:
         if association.is_established:
             association.release()
-    status = response.get("Status")
-    if status is None:
-        raise PeerUnavailable(f"{title}@{host}:{port} ended the association without an answer")
     if status == Status.SUCCESS or 0xB000 <= status <= 0xBFFF:
         return str(chosen.SOPClassUID)
-    if 0xA700 <= status <= 0xA7FF:
-        raise PeerUnavailable(f"{title}@{host}:{port} answered 0x{status:04X}: out of resources")
+    if 0xA700 <= status <= 0xA7FF or status == Status.PEER_PROCESSING_FAILURE:
+        raise PeerUnavailable(f"{title}@{host}:{port} answered 0x{status:04X}, which may pass")
     raise ReportRefused(f"{title}@{host}:{port} answered 0x{status:04X}")
 
 
@@ -214,10 +230,7 @@ def _send_batch(
     association = _associate(ae, to)
     try:
         for path in paths:
-            status = association.send_c_store(path).get("Status")
-            if status is None:
-                raise PeerUnavailable("the peer ended the association without an answer")
-            yield path, int(status)
+            yield path, _store(association, path, "the peer")
     finally:
         if association.is_established:
             association.release()
@@ -237,9 +250,23 @@ def _scu(calling_ae: str, timeout_s: float) -> AE:
     return ae
 
 
+def _store(association: Association, what: Dataset | Path, name: str) -> int:
+    try:
+        status = association.send_c_store(what).get("Status")
+    except RuntimeError as error:
+        # The association ended between being established and being used.
+        raise PeerUnavailable(f"{name} ended the association") from error
+    if status is None:
+        raise PeerUnavailable(f"{name} ended the association without an answer")
+    return int(status)
+
+
 def _associate(ae: AE, to: tuple[str, str, int]) -> Association:
     title, host, port = to
-    association = ae.associate(host, port, ae_title=title, evt_handlers=[(evt.EVT_CONN_OPEN, _hasten)])
+    try:
+        association = ae.associate(host, port, ae_title=title, evt_handlers=[(evt.EVT_CONN_OPEN, _hasten)])
+    except OSError as error:
+        raise PeerUnavailable(f"{title}@{host}:{port} could not be reached: {error.strerror}") from error
     if association.is_established:
         return association
     # pynetdicom aborts an association in which the peer accepted nothing that was proposed.

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+UNFINISHED = ".unfinished-"
+"""How names of files begin that are not whole yet; what a crash leaves behind may be deleted."""
+
 
 def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Create `path` with all of its content or not at all, synced to disk with its folder."""
     if not path.parent.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         sync_folder(path.parent.parent)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".incoming-")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     try:
         with os.fdopen(descriptor, "wb") as file:
             write(file)

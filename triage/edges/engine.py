@@ -8,11 +8,16 @@ world is a step, and every step must bear to run twice: a crash can fall between
 import asyncio
 import logging
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID, StepOptions
 from sqlalchemy import make_url
+
+from triage.errors import origin
+
+_log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 Workflow = Callable[..., Awaitable[None]]
@@ -21,10 +26,11 @@ Workflow = Callable[..., Awaitable[None]]
 # and a restart still find what was in flight.
 _APPLICATION_VERSION = "1"
 _EXECUTOR = "triage"
+_UNDER_WAY = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
 
 
 class _Interrupted(BaseException):
-    """The process stops while a workflow waits.
+    """The workflow cannot go on in this process: it stops, or something failed that should not.
 
     DBOS records any Exception, cancellation among them, as the end of the workflow, and would never take
     it up again. What is not an Exception leaves it pending, as a crash does.
@@ -45,9 +51,9 @@ class Engine:
             "system_database_url": database_url,
             "application_version": _APPLICATION_VERSION,
             "executor_id": _EXECUTOR,
-            "log_level": "WARNING",
+            # Its lines carry the text of exceptions, and with it what a peer sent. We log what failed.
+            "log_level": "CRITICAL",
             "enable_otlp": False,
-            "notification_listener_polling_interval_sec": 0.1,
         }
         DBOS(config=config)
         self._workflows: dict[str, Workflow] = {}
@@ -60,6 +66,9 @@ class Engine:
                 await workflow(*arguments)
             except asyncio.CancelledError:
                 raise _Interrupted from None
+            except Exception as error:  # noqa: BLE001 - a recorded failure would never be taken up again
+                _log.error("workflow_interrupted name=%s reason=%s", name, origin(error))
+                raise _Interrupted from None
 
         # A study must not be given up because the machine was restarted too often.
         self._workflows[name] = DBOS.workflow(name=name, max_recovery_attempts=None)(run)
@@ -70,14 +79,25 @@ class Engine:
 
     def stop(self) -> None:
         """Stop; unfinished workflows go on at the next launch."""
-        # Each workflow that waits is cut short, which DBOS would report as an error of its own.
-        logging.getLogger("dbos").setLevel(logging.CRITICAL)
         DBOS.destroy(destroy_registry=True)
 
     def start(self, name: str, workflow_id: str, *arguments: int | str) -> None:
         """Start a workflow, from anywhere but a workflow. One that exists under this ID goes on as it was."""
         with SetWorkflowID(workflow_id):
             DBOS.start_workflow(self._workflows[name], *arguments)
+
+    def revive(self, name: str, workflow_id: str, *arguments: int | str) -> None:
+        """See to it that a workflow is under way whose work is known to be unfinished.
+
+        One that has ended, or of which nothing is recorded (a lost or restored database), begins anew.
+        """
+        status = DBOS.get_workflow_status(workflow_id)
+        if status is not None and status.status in _UNDER_WAY:
+            return
+        if status is not None:
+            DBOS.delete_workflow(workflow_id)
+        _log.warning("workflow_revived name=%s", name)
+        self.start(name, workflow_id, *arguments)
 
     async def start_child(self, name: str, workflow_id: str, *arguments: int | str) -> None:
         """Start a workflow from within a workflow."""
@@ -96,17 +116,25 @@ class Engine:
 async def step(work: Callable[..., Answer], *arguments: object) -> Answer:
     """The answer of `work`, run in a thread and recorded.
 
-    Work that raises is tried again for about two hours: an exception that gets this far is a disk or a
-    database that fails, and it must not end the workflow.
+    Work that raises is tried again every two seconds for as long as it takes: an exception that gets this
+    far is a disk or a database that fails, and nobody may be forgotten because it failed for a night.
     """
+
+    def attempt() -> Answer:
+        try:
+            return work(*arguments)
+        except Exception as error:
+            _log.error("step_failed step=%s reason=%s", work.__name__, origin(error))
+            raise
+
     options: StepOptions = {
         "name": work.__name__,
         "retries_allowed": True,
-        "interval_seconds": 0.5,
-        "backoff_rate": 2.0,
-        "max_attempts": 14,
+        "interval_seconds": 2.0,
+        "backoff_rate": 1.0,
+        "max_attempts": sys.maxsize,
     }
-    return await DBOS.run_step_async(options, work, *arguments)
+    return await DBOS.run_step_async(options, attempt)
 
 
 async def sleep(seconds: float) -> None:

@@ -8,12 +8,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from triage.edges.disk import sync_folder, write_durably
+from triage.edges.disk import UNFINISHED, sync_folder, write_durably
 
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """A folder of received objects."""
+    """A folder of received objects. Open it with `open_inbox`."""
 
     folder: Path
 
@@ -38,3 +38,14 @@ class Inbox:
     def read(self, sha256: str) -> bytes:
         """The bytes as received. Raises FileNotFoundError."""
         return self.path(sha256).read_bytes()
+
+
+def open_inbox(folder: Path) -> Inbox:
+    """The inbox in a folder, with all of its subfolders durable and nothing half-written left in them."""
+    for first_byte in range(256):
+        (folder / f"{first_byte:02x}").mkdir(parents=True, exist_ok=True)
+    sync_folder(folder)
+    sync_folder(folder.parent)
+    for leftover in folder.glob(f"*/{UNFINISHED}*"):
+        leftover.unlink()
+    return Inbox(folder)

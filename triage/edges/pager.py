@@ -1,12 +1,20 @@
 """Hand one message to the configured channels (apprise: mail, SMS gateways, chat, webhooks, ...)."""
 
-import asyncio
+import logging
+import queue
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import apprise
 
-from triage.errors import ChannelFailed, ConfigError
+from triage.errors import ChannelFailed, ConfigError, origin
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE_S = 20.0
+_GRACE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +32,35 @@ class Pager:
     channels: Sequence[apprise.Apprise]
 
     def page(self, page: Page) -> int:
-        """How many channels took the message; one that fails or stalls does not hold up the others.
+        """How many channels took the message, within two seconds of the first that did.
 
-        Raises ChannelFailed if none did.
+        Each has a thread of its own, so that one that fails or stalls holds up no other; it is not
+        waited for. Raises ChannelFailed if none took it within 20 seconds.
         """
-        taken = sum(asyncio.run(self._page_all(page)))
+        answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        for channel in self.channels:
+            threading.Thread(target=_hand_over, args=(channel, page, answers), daemon=True).start()
+        taken, deadline = 0, time.monotonic() + _PATIENCE_S
+        for _ in self.channels:
+            try:
+                took = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            if took and not taken:
+                deadline = min(deadline, time.monotonic() + _GRACE_S)
+            taken += took
         if not taken:
             raise ChannelFailed(f"none of {len(self.channels)} alert channels took the message")
         return taken
 
-    async def _page_all(self, page: Page) -> list[bool]:
-        answers = await asyncio.gather(
-            *(
-                channel.async_notify(title=page.title, body=page.body, notify_type=apprise.NotifyType.FAILURE)
-                for channel in self.channels
-            ),
-            return_exceptions=True,
-        )
-        # A channel's own failure, whatever it is, must end in another try and not in the end of the alert.
-        return [bool(answer) and not isinstance(answer, BaseException) for answer in answers]
+
+def _hand_over(channel: apprise.Apprise, page: Page, answers: "queue.SimpleQueue[bool]") -> None:
+    took = False
+    try:
+        took = bool(channel.notify(title=page.title, body=page.body, notify_type=apprise.NotifyType.FAILURE))
+    except Exception as error:  # noqa: BLE001 - whatever a channel does, the message is tried again
+        _log.error("channel_failed reason=%s", origin(error))
+    answers.put(took)
 
 
 def open_pager(urls: Sequence[str]) -> Pager:

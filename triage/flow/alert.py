@@ -22,10 +22,9 @@ def alert_workflow_id(alert_id: int) -> str:
 async def alert(line: Line, alert_id: int) -> None:
     """Workflow: page, then again every `alerts.repeat_s`, until someone acknowledges.
 
-    A message that no channel took is tried again after five seconds.
+    A message that no channel took is tried again after five seconds. Without any channel there is nobody to
+    page, but the alert stays open for a start with a better configuration.
     """
-    if not line.pager.channels:
-        return
     while not await step(is_acknowledged, line, alert_id):
         wait_s = line.config.alerts.repeat_s if await step(page_once, line, alert_id) else _RETRY_S
         await receive(ACKNOWLEDGED, wait_s)
@@ -38,6 +37,8 @@ def is_acknowledged(line: Line, alert_id: int) -> bool:
 
 def page_once(line: Line, alert_id: int) -> bool:
     """Whether a channel took the message. A crash right here can page twice, never not at all."""
+    if not line.pager.channels:
+        return True
     try:
         channels = line.pager.page(compose(line, alert_id))
     except ChannelFailed as error:

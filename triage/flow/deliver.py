@@ -12,22 +12,33 @@ from triage.flow.line import Line
 _log = logging.getLogger(__name__)
 
 
+def deliver_workflow_id(report_id: int) -> str:
+    """The workflow that delivers a report."""
+    return f"deliver-{report_id}"
+
+
 async def deliver(line: Line, report_id: int) -> None:
     """Workflow: the same SOP Instance UID at every try; pauses double up to `pacs.retry_longest_s`."""
-    settings = line.config.pacs
-    pause_s, spent_s = settings.retry_first_s, 0.0
-    while not await step(try_to_deliver, line, report_id, spent_s + pause_s > settings.give_up_after_s):
+    pause_s = line.config.pacs.retry_first_s
+    while not await step(try_to_deliver, line, report_id, pause_s):
         await sleep(pause_s)
-        spent_s += pause_s
-        pause_s = min(pause_s * 2, settings.retry_longest_s)
+        pause_s = min(pause_s * 2, line.config.pacs.retry_longest_s)
 
 
-def try_to_deliver(line: Line, report_id: int, is_last: bool) -> bool:  # noqa: FBT001 - a workflow step
-    """One try: whether the matter is settled, by success or for good. Safe to run again."""
+def try_to_deliver(line: Line, report_id: int, next_in_s: float) -> bool:
+    """One try: whether the matter is settled, by success or for good. Safe to run again.
+
+    next_in_s: when the next try would be; beyond `pacs.give_up_after_s` this one is the last.
+    """
     report = line.store.report(report_id)
-    address = line.config.pacs.address
-    if report.state in (ReportState.STORED, ReportState.FAILED) or address is None:
+    if report.state in (ReportState.STORED, ReportState.FAILED):
         return True
+    address = line.config.pacs.address
+    if address is None:
+        # It was minted for a PACS: it waits for a start with a better configuration.
+        return False
+    age_s = (line.now() - report.created_at).total_seconds()
+    is_last = age_s + next_in_s > line.config.pacs.give_up_after_s
     dataset = from_bytes(report.dicom)
     try:
         sop_class_uid = dimse.send(

@@ -9,8 +9,10 @@ import logging
 import queue
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from datetime import timedelta
 
+from triage.core.b_values import with_stated_b_value
 from triage.core.completeness import judge_completeness
 from triage.core.diffusion import InstanceHeader, header_from_json
 from triage.edges.engine import sleep, step
@@ -24,6 +26,17 @@ _SERIES_IN_MEMORY = 256
 def assessment_id(series_id: int, after_instance_id: int) -> str:
     """The workflow ID of the assessment of all instances after a given one."""
     return f"analyse-{series_id}-{after_instance_id}"
+
+
+def as_the_operator_states(
+    line: Line, series_id: int, headers: Iterable[InstanceHeader]
+) -> list[InstanceHeader]:
+    """The headers, with the b-value of `dicom.b_value_rules` where they have none."""
+    dicom = line.config.dicom
+    if not dicom.b_value_rules:
+        return list(headers)
+    series = line.store.series(series_id)
+    return with_stated_b_value(headers, dicom.b_value_for(series.calling_ae, series.description))
 
 
 async def wait_for_silence(line: Line, series_id: int, after_instance_id: int) -> None:
@@ -42,7 +55,8 @@ async def wait_for_silence(line: Line, series_id: int, after_instance_id: int) -
 def _remaining_s(line: Line, series_id: int) -> float:
     silent_since = line.store.series(series_id).last_instance_at
     quiet = timedelta(seconds=line.config.dicom.quiet_s)
-    return (silent_since + quiet - line.now()).total_seconds()
+    # Never longer than the quiet time itself: the clock may have been set back.
+    return min(silent_since + quiet - line.now(), quiet).total_seconds()
 
 
 class Gatherer:
@@ -57,10 +71,13 @@ class Gatherer:
         self._thread = threading.Thread(target=self._judge_all, name="gatherer", daemon=True)
 
     def start(self) -> None:
-        """Take up every series that has instances nobody looked at, and follow new ones from now on."""
-        for series_id, after_instance_id in self._line.store.not_yet_evaluated():
-            self.notice(series_id, after_instance_id)
+        """Ask about every noticed series from now on."""
         self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread is asking."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """Stop asking; the durable workflows carry on."""
@@ -99,7 +116,8 @@ class Gatherer:
                     _log.error("completeness_not_judged series=%d reason=%s", series_id, type(error).__name__)
 
     def _judge(self, series_id: int, after_instance_id: int) -> None:
-        completeness = judge_completeness(self._headers_of(series_id))
+        headers = as_the_operator_states(self._line, series_id, self._headers_of(series_id))
+        completeness = judge_completeness(headers, b_window=self._line.config.dicom.b_window)
         if completeness.is_whole:
             self._line.engine.start(
                 "analyse",

@@ -1,16 +1,17 @@
 """One C-STORE request: on stable storage and registered, and only then success."""
 
+import hashlib
 import io
 import logging
 
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 from sqlalchemy.exc import IntegrityError
 
+from triage.core.dataset import parse
 from triage.core.diffusion import read_header, to_json
 from triage.edges.dimse import ReceivedObject, Status
-from triage.edges.store import Arrival
-from triage.errors import HeaderError
+from triage.edges.store import Arrival, Registration
+from triage.errors import HeaderError, origin
 from triage.flow.gather import Gatherer
 from triage.flow.line import Line
 
@@ -33,18 +34,17 @@ def receive(line: Line, gatherer: Gatherer, received: ReceivedObject) -> Status:
         _log.error("instance_refused status=%s reason=%s", Status.OUT_OF_RESOURCES.name, error.strerror)
         return Status.OUT_OF_RESOURCES
     except Exception as error:  # noqa: BLE001 - the association must answer, whatever happened
-        _log.error(
-            "instance_refused status=%s reason=%s", Status.PROCESSING_FAILURE.name, type(error).__name__
-        )
+        _log.error("instance_refused status=%s reason=%s", Status.PROCESSING_FAILURE.name, origin(error))
         return Status.PROCESSING_FAILURE
 
 
 def _receive(line: Line, gatherer: Gatherer, received: ReceivedObject) -> Status:
-    dataset = _read_without_pixels(received.content)
+    limit_bytes = line.config.dicom.series_limit_bytes
+    dataset = parse(received.content, with_pixels=False, limit_bytes=limit_bytes)
     header = read_header(dataset)
     if header.sop_instance_uid != received.sop_instance_uid or header.sop_class_uid != received.sop_class_uid:
         return Status.DATA_SET_DOES_NOT_MATCH
-    registered = line.store.sha256_of(header.sop_instance_uid)
+    registered = line.store.registration(header.sop_instance_uid)
     if registered is None:
         arrival = Arrival(
             sop_instance_uid=header.sop_instance_uid,
@@ -58,15 +58,12 @@ def _receive(line: Line, gatherer: Gatherer, received: ReceivedObject) -> Status
             size_bytes=len(received.content),
             header=to_json(header),
         )
-        try:
-            series_id, evaluated_up_to = line.store.register(arrival, line.now())
-        except IntegrityError:
-            # Another association has registered the same instance since we looked.
-            registered = line.store.sha256_of(header.sop_instance_uid)
-        else:
-            gatherer.notice(series_id, evaluated_up_to)
-            return Status.SUCCESS
-    if registered is not None and _is_same(line, registered, received.content):
+        registered = _register(line, arrival)
+    if _is_same(line, registered.sha256, received.content):
+        # Also for an instance that was here: its first sender may have been answered with a failure
+        # after it was registered and before anybody followed it.
+        if registered.instance_id > registered.evaluated_up_to:
+            gatherer.notice(registered.series_id, registered.evaluated_up_to)
         return Status.SUCCESS
     line.store.note_conflict(
         header.sop_instance_uid, line.now(), f"other content from {received.calling_ae}, kept out"
@@ -74,17 +71,24 @@ def _receive(line: Line, gatherer: Gatherer, received: ReceivedObject) -> Status
     return Status.DIFFERENT_CONTENT
 
 
+def _register(line: Line, arrival: Arrival) -> Registration:
+    """How the instance is registered: by this call, or by another association at the same moment."""
+    try:
+        return line.store.register(arrival, line.now())
+    except IntegrityError:
+        # Either the instance or its series was new to both.
+        registered = line.store.registration(arrival.sop_instance_uid)
+        return registered or line.store.register(arrival, line.now())
+
+
 def _is_same(line: Line, sha256: str, content: bytes) -> bool:
     """Whether the content is what is registered, also when it came in another transfer syntax."""
+    if hashlib.sha256(content).hexdigest() == sha256:
+        # A file that the disk has lost is healed by its sender.
+        line.inbox.keep(content)
+        return True
     kept = line.inbox.read(sha256)
-    return kept == content or dcmread(io.BytesIO(kept)) == dcmread(io.BytesIO(content))
-
-
-def _read_without_pixels(content: bytes) -> Dataset:
-    try:
-        return dcmread(io.BytesIO(content), stop_before_pixels=True)
-    except (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise HeaderError(f"data set cannot be parsed ({type(error).__name__})") from error
+    return dcmread(io.BytesIO(kept)) == dcmread(io.BytesIO(content))
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

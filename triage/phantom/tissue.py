@@ -117,8 +117,9 @@ def lesion_gain(timing: Timing, b_value: float, *, adc_ratio: Floats, t2_ratio: 
     adc_ratio, t2_ratio: changed over healthy value, any one shape.
     The healthy reference is ADC 780e-6 mm2/s and T2 84 ms, between grey and white matter.
 
-    >>> float(lesion_gain(Timing(tr_ms=9000, te_ms=80, field_strength_t=1.5), 1000,
-    ...     adc_ratio=np.float32([0.5]), t2_ratio=np.float32([1.0]))[0].round(2))
+    >>> halved, same = np.array([0.5], np.float32), np.array([1.0], np.float32)
+    >>> timing = Timing(tr_ms=9000, te_ms=80, field_strength_t=1.5)
+    >>> round(float(lesion_gain(timing, 1000, adc_ratio=halved, t2_ratio=same)[0]), 2)
     1.48
     """
     t2_ms = 84.0 * (T2_FACTOR_AT_3T if timing.field_strength_t > 2.0 else 1.0)

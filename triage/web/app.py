@@ -5,7 +5,6 @@ Addresses of pages carry our row ids only: addresses end up in histories and pro
 
 import json
 import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +24,7 @@ from triage.core.lifecycle import SeriesState
 from triage.core.report import DISCLAIMER
 from triage.core.volume import Triple
 from triage.edges.store import Result, SeriesView
+from triage.errors import origin
 from triage.flow.alert import acknowledge
 from triage.flow.line import Line
 from triage.web import api, guard, pages, wording
@@ -218,11 +218,8 @@ async def _guarded(request: Request, answer: Callable[[Request], Awaitable[Respo
 
 
 def _failure(request: Request, error: Exception) -> Response:
-    frames = traceback.extract_tb(error.__traceback__)
-    place = next(frame for frame in reversed(frames) if frame.filename.startswith(str(_HERE.parent)))
-    where = f"{Path(place.filename).name}:{place.lineno}"
     route = getattr(request.scope.get("route"), "path", "none")
-    _log.error("request_failed route=%s reason=%s at=%s", route, type(error).__name__, where)
+    _log.error("request_failed route=%s reason=%s", route, origin(error))
     return _problem(request, 500, "This request failed.")
 
 

@@ -28,6 +28,7 @@ REASONS: Final = {
     Reason.UNEVEN_SPACING: "The slices are not evenly spaced.",
     Reason.MIXED_GEOMETRY: "The slices differ in position, orientation or size and form no single volume.",
     Reason.NOT_AXIAL: "The slices are not axial.",
+    Reason.LOSSY: "The images went through a lossy compression.",
     Reason.UNREADABLE: "The images could not be read.",
     Reason.INFERENCE_FAILED: "The network gave no answer.",
 }

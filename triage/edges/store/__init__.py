@@ -9,6 +9,7 @@ from triage.edges.store.store import (
     BuiltReport,
     Conclusion,
     FollowUps,
+    Registration,
     SeriesView,
     Store,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Event",
     "FollowUps",
     "Instance",
+    "Registration",
     "Report",
     "Result",
     "Series",

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Self
 
 from sqlalchemy import ColumnElement, Engine, Select, case, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, defer
 
 from triage.core.lifecycle import AlertState, ReportState, SeriesState, moved
@@ -29,6 +30,16 @@ class Arrival:
     sha256: str
     size_bytes: int
     header: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A registered instance. `evaluated_up_to`: the last one of its series that somebody looked at."""
+
+    sha256: str
+    instance_id: int
+    series_id: int
+    evaluated_up_to: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +117,33 @@ class Store:
         """Give back every connection."""
         self.engine.dispose()
 
+    def is_answering(self) -> bool:
+        """Whether the database can be read."""
+        try:
+            with reading(self.engine) as session:
+                session.scalar(select(Series.id).limit(1))
+        except SQLAlchemyError:
+            return False
+        return True
+
     # What was received
 
-    def sha256_of(self, sop_instance_uid: str) -> str | None:
-        """Under which content an instance is registered, or None if it is not."""
+    def registration(self, sop_instance_uid: str) -> Registration | None:
+        """How an instance is registered, or None if it is not."""
+        query = (
+            select(Instance.sha256, Instance.id, Instance.series_id, Series.evaluated_up_to)
+            .join(Series, Series.id == Instance.series_id)
+            .where(Instance.sop_instance_uid == sop_instance_uid)
+        )
         with reading(self.engine) as session:
-            return session.scalar(
-                select(Instance.sha256).where(Instance.sop_instance_uid == sop_instance_uid)
-            )
+            row = session.execute(query).one_or_none()
+            return None if row is None else Registration(row[0], row[1], row[2], row[3])
 
-    def register(self, arrival: Arrival, at: datetime) -> tuple[int, int]:
-        """The instance is ours: (series id, last instance that an assessment has already looked at).
+    def register(self, arrival: Arrival, at: datetime) -> Registration:
+        """The instance is ours.
 
-        Raises sqlalchemy.exc.IntegrityError if another association registered it in the meantime.
+        Raises sqlalchemy.exc.IntegrityError if another association registered it, or on PostgreSQL its
+        series, in the meantime.
         """
         with writing(self.engine) as session:
             series = _lock_series(session, Series.series_instance_uid == arrival.series_instance_uid)
@@ -140,17 +165,17 @@ class Store:
                 session.flush()
                 _note(session, series.id, at, "first_instance", f"from {arrival.calling_ae}")
             series.last_instance_at = at
-            session.add(
-                Instance(
-                    series_id=series.id,
-                    sop_instance_uid=arrival.sop_instance_uid,
-                    sha256=arrival.sha256,
-                    size_bytes=arrival.size_bytes,
-                    received_at=at,
-                    header=arrival.header,
-                )
+            instance = Instance(
+                series_id=series.id,
+                sop_instance_uid=arrival.sop_instance_uid,
+                sha256=arrival.sha256,
+                size_bytes=arrival.size_bytes,
+                received_at=at,
+                header=arrival.header,
             )
-            return series.id, series.evaluated_up_to
+            session.add(instance)
+            session.flush()
+            return Registration(arrival.sha256, instance.id, series.id, series.evaluated_up_to)
 
     def note_conflict(self, sop_instance_uid: str, at: datetime, detail: str) -> None:
         """Other bytes came under a registered UID and were kept out."""
@@ -427,6 +452,22 @@ class Store:
             for event in session.scalars(query):
                 found.setdefault(event.series_id, []).append(event)
         return found
+
+    def not_concluded(self) -> list[tuple[int, int]]:
+        """(series id, last instance before it) of every assessment that began and has no outcome."""
+        query = select(Result.series_id, Result.after_instance_id).where(Result.concluded_at.is_(None))
+        with reading(self.engine) as session:
+            return [(row[0], row[1]) for row in session.execute(query)]
+
+    def not_delivered(self) -> Sequence[int]:
+        """Reports that the PACS should have and does not."""
+        with reading(self.engine) as session:
+            return session.scalars(select(Report.id).where(Report.state == ReportState.PENDING)).all()
+
+    def not_answered(self) -> Sequence[int]:
+        """Alerts that nobody has acknowledged."""
+        with reading(self.engine) as session:
+            return session.scalars(select(Alert.id).where(Alert.state.in_(_UNANSWERED))).all()
 
     def open_alerts(self) -> int:
         """How many alerts nobody has acknowledged."""
