@@ -612,6 +612,7 @@ headers = st.builds(
     promised_slices=st.none() | st.integers(1, 999),
     promised_directions=st.none() | st.integers(1, 999),
     images_in_acquisition=st.none() | st.integers(0, 9999),
+    temporal_positions=st.none() | st.integers(0, 9999),
     slice_spacing_mm=st.none() | numbers,
 )
 

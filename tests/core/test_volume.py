@@ -716,3 +716,29 @@ def test_of_two_shells_equally_near_the_lower_is_judged():
     plan = choose(series(stack(b_value=1100.0), stack(b_value=900.0)))
     assert isinstance(plan, VolumePlan)
     assert plan.b_value == 900
+
+
+def test_a_volume_that_ends_where_b0_goes_on_is_incomplete():
+    b0, weighted = stack(range(0, 50, 5), b_value=0.0), stack(range(0, 35, 5), is_trace=True)
+    assert choose(series(b0, weighted)) == Rejection(
+        Reason.INCOMPLETE, "b=1000: 7 of the 10 positions of b=0, none at z = 35.0 mm"
+    )
+
+
+def test_a_volume_as_long_as_b0_is_judged_however_often_b0_came():
+    b0, weighted = stack(b_value=0.0), stack(is_trace=True)
+    assert isinstance(choose(series(b0, b0, weighted)), VolumePlan)
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"heights": range(1, 61, 5)},
+        {"heights": range(0, 10, 5)},
+        {"heights": range(0, 60, 5), "ImageOrientationPatient": tilted(20)},
+        {"heights": range(0, 60, 5), "ImagePositionPatient": None},
+    ],
+    ids=["other positions", "fewer positions", "another orientation", "no position"],
+)
+def test_a_b0_of_another_place_says_nothing(elsewhere):
+    assert isinstance(choose(series(stack(b_value=0.0, **elsewhere), stack(is_trace=True))), VolumePlan)

@@ -618,3 +618,12 @@ def test_half_a_pdu_does_not_hold_an_association_for_ever(
             return False
 
         until(answers, timeout_s=20, what="a free association")
+
+
+def test_an_interrupted_scan_that_looks_whole_is_not_judged(start: Start, tmp_path: Path) -> None:
+    service = start()
+    images = builders.dwi_series(promise=False)
+    push(service, images[:-6], tmp_path / "s")
+    view = ended(service, images)
+    assert view.result is not None
+    assert view.result.reason == "INCOMPLETE"

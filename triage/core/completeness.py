@@ -8,6 +8,8 @@ when none of them holds the caller waits for silence:
   the Siemens protocol's slice count, a mosaic, or a whole trace volume inside one Enhanced MR instance;
 - so does every announced direction: Philips (2005,1415), GE (0019,10E0), the Siemens protocol;
 - one Enhanced MR instance brings b=0 and at least three directions: such scanners write one a series;
+- there are as many Enhanced MR instances of one volume each as (0020,0105) announces: Siemens XA counts its
+  b=0 and its directions so;
 - all images that (0020,1002) announces for the acquisition are there (PS3.3 C.7.6.1). Some scanners start
   a new acquisition with every volume and count that alone, so the acquisition must hold more than one
   volume unless it holds the trace.
@@ -50,7 +52,11 @@ def judge_completeness(headers: Iterable[InstanceHeader], *, b_window: Window = 
     plan = choose(received, b_window=b_window)
     if not isinstance(plan, VolumePlan):
         return Completeness(is_whole=False, detail=plan.detail)
-    is_whole = _keeps_a_promise(plan, received) or _is_whole_acquisition(plan, received)
+    is_whole = (
+        _keeps_a_promise(plan, received)
+        or _has_every_temporal_position(plan, received)
+        or _is_whole_acquisition(plan, received)
+    )
     return Completeness(is_whole=is_whole, detail=_describe(plan, _promised_directions(plan)))
 
 
@@ -92,6 +98,16 @@ def _promised_directions(plan: VolumePlan) -> int | None:
 
 def _has_trace(received: Sequence[InstanceHeader]) -> bool:
     return any(frame.kind is FrameKind.TRACE for header in received for frame in header.frames)
+
+
+def _has_every_temporal_position(plan: VolumePlan, received: Sequence[InstanceHeader]) -> bool:
+    volumes = [header for header in received if header.frames and not header.is_derived_map]
+    announced = {header.temporal_positions for header in volumes}
+    are_volumes = all(
+        header.is_self_contained and len(header.frames) == plan.slice_count for header in volumes
+    )
+    # One position is what a scanner writes that does not count: Philips and Canon do.
+    return are_volumes and announced == {len(volumes)} and len(volumes) > 1
 
 
 def _is_whole_acquisition(plan: VolumePlan, received: Sequence[InstanceHeader]) -> bool:

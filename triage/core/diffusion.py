@@ -46,6 +46,7 @@ def read_header(dataset: Dataset) -> InstanceHeader:
         promised_slices=promised_slices(scope),
         promised_directions=promised_directions(scope),
         images_in_acquisition=integer(dataset, Tag("ImagesInAcquisition")),
+        temporal_positions=integer(dataset, Tag("NumberOfTemporalPositions")),
         slice_spacing_mm=_slice_spacing_mm(dataset),
         is_lossy=_is_lossy(dataset),
     )

@@ -104,6 +104,7 @@ class InstanceHeader:
     promised_slices: slice positions of the acquisition, as the scanner planned them.
     promised_directions: gradient directions of the acquisition.
     images_in_acquisition: (0020,1002), images of the whole acquisition.
+    temporal_positions: (0020,0105), volumes of the whole series where each is one instance.
     slice_spacing_mm: centre to centre, where the header can mean nothing else.
     is_lossy: its pixels went through a lossy compression, now or earlier (PS3.3 C.7.6.1.1.5).
 
@@ -122,6 +123,7 @@ class InstanceHeader:
     promised_slices: int | None = None
     promised_directions: int | None = None
     images_in_acquisition: int | None = None
+    temporal_positions: int | None = None
     slice_spacing_mm: float | None = None
     is_lossy: bool = False
 

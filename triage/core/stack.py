@@ -105,6 +105,36 @@ def stack(kind: VolumeKind, sources: Sequence[SourceFrame]) -> VolumePlan | Reje
     )
 
 
+def cut_short(plan: VolumePlan, b0: Sequence[SourceFrame]) -> Rejection | None:
+    """Why the volume is not all of the head: b=0 goes on where it ends, as after an interrupted scan.
+
+    b0: of the same series. Only those of the volume's own stack and geometry are compared, and only where
+    they cover all of it.
+    """
+    sources = [slice_[0] for slice_ in plan.slices]
+    like = sources[0].frame
+    alike = [
+        source
+        for source in b0
+        if _is_placed(source.frame)
+        and (source.frame.rows, source.frame.columns) == (like.rows, like.columns)
+        and not _differ(source.frame.orientation, like.orientation, COSINE_TOLERANCE)
+        and source.frame.stack_id == like.stack_id
+    ]
+    if not alike:
+        return None
+    # One sort for both: positions along two normals that differ in the last digit do not compare.
+    kinds = [
+        (place, {source.frame.kind is FrameKind.B0 for source in place.sources})
+        for place in _by_position([*sources, *alike])
+    ]
+    beyond = [place for place, is_b0 in kinds if is_b0 == {True}]
+    if not beyond or any(is_b0 == {False} for _, is_b0 in kinds):
+        return None
+    found = f"{plan.slice_count} of the {len(kinds)} positions of b=0, none at z = {beyond[0].z_mm:.1f} mm"
+    return Rejection(Reason.INCOMPLETE, f"b={plan.b_value:.0f}: {found}")
+
+
 def _mixed_geometry(sources: Sequence[SourceFrame], label: str) -> Rejection | None:
     frames = [source.frame for source in sources]
     unplaced = sum(not _is_placed(frame) for frame in frames)

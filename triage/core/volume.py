@@ -27,7 +27,7 @@ from triage.core.header import Triple as Triple
 from triage.core.rejection import NotDiffusion as NotDiffusion
 from triage.core.rejection import Reason as Reason
 from triage.core.rejection import Rejection as Rejection
-from triage.core.stack import SourceFrame, stack
+from triage.core.stack import SourceFrame, cut_short, stack
 from triage.core.stack import VolumeKind as VolumeKind
 from triage.core.stack import VolumePlan as VolumePlan
 
@@ -98,7 +98,10 @@ def choose(
     if not shell:
         return _no_shell(weighted, b_window)
     plan = _judge_shell(shell)
-    return _refuse_lossy(plan) if isinstance(plan, VolumePlan) else plan
+    if isinstance(plan, Rejection):
+        return plan
+    b0 = [source for source in weighted if source.frame.kind is FrameKind.B0]
+    return _refuse_lossy(plan) or cut_short(plan, b0) or plan
 
 
 def assemble(
@@ -160,11 +163,11 @@ def _affine_lps(plan: VolumePlan) -> Affine:
     return affine
 
 
-def _refuse_lossy(plan: VolumePlan) -> VolumePlan | Rejection:
+def _refuse_lossy(plan: VolumePlan) -> Rejection | None:
     sources = {source.header.sop_instance_uid: source.header for slice_ in plan.slices for source in slice_}
     lossy = sum(header.is_lossy for header in sources.values())
     if not lossy:
-        return plan
+        return None
     found = f"{lossy} of {len(sources)} images went through a lossy compression"
     return Rejection(Reason.LOSSY, f"b={plan.b_value:.0f}: {found}; send them uncompressed or lossless")
 
