@@ -10,6 +10,7 @@ from pydicom import dcmread
 
 from tests import builders
 from tests.conftest import Orthanc, ServiceProcess, Webhook, storescu, tool, until
+from triage.edges.dimse import Status, send_files
 from triage.phantom.dicom import write_study
 
 ENDED = ("assessed", "not_assessed", "ignored")
@@ -177,10 +178,14 @@ def test_no_identifier_in_the_log_when_something_fails(
     folder = builders.write(images, tmp_path / "study")
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes().replace(b"\x10\x00\x40\x00CS", b"\x10\x00\x40\x00ZZ"))
-    storescu(folder, service.dicom_port)
+    # storescu does not send what it cannot parse; there are senders that do.
+    to = ("TRIAGE", "127.0.0.1", service.dicom_port)
+    statuses = {s for _, s in send_files(sorted(folder.iterdir()), to=to, calling_ae="S", timeout_s=10)}
+    assert statuses == {Status.SUCCESS}
     service.wait_for(images[0].SeriesInstanceUID, ended, "an end")
     service.stop()
     told = service.log.read_text()
+    assert "report_not_built" in told
     assert "Traceback" not in told
     for secret in ("Nightingale", builders.PATIENT_ID, str(images[0].SeriesInstanceUID)):
         assert secret not in told
