@@ -1,4 +1,8 @@
-"""What can be asked of the database, and what can become true in it."""
+"""What can be asked of the database, and what can become true in it.
+
+The module is long because every query and every write stands here, in the order of a study's life: whoever
+changes a table has one place to look.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
