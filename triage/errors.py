@@ -4,7 +4,6 @@
     +-- Transient             worth another try: the world may be better in a moment
     |   +-- PeerUnavailable   a DICOM peer did not answer, or answered "later"
     |   +-- ChannelFailed     an alert channel did not take the message
-    |   +-- StorageFull       less disk than the reserve
     +-- Permanent             another try gives the same answer: show it to a person
         +-- ConfigError       the configuration says something we cannot do
         +-- BundleError       a model bundle does not keep what its spec promises
@@ -52,10 +51,6 @@ class PeerUnavailable(Transient):
 
 class ChannelFailed(Transient):
     """An alert channel did not take the message."""
-
-
-class StorageFull(Transient):
-    """Less free disk than the configured reserve."""
 
 
 class ConfigError(Permanent):
