@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from triage import __version__
@@ -39,6 +40,11 @@ def serve(parsed: argparse.Namespace) -> int:
 
 def check_config(parsed: argparse.Namespace) -> int:
     """Say what the configuration means, or what is wrong with it."""
+    from triage.config.reference import example, markdown
+
+    if parsed.example or parsed.table:
+        print(example() if parsed.example else markdown(), end="")
+        return 0
     print(explain(_config(parsed)))
     return 0
 
@@ -59,6 +65,36 @@ def send(parsed: argparse.Namespace) -> int:
             print(f"{path.name}: refused with status 0x{status:04X}", file=sys.stderr)
     print(f"{sent} sent, {refused} refused, {len(paths) - sent - refused} not DICOM")
     return 0 if sent and not refused else 1
+
+
+def resend(parsed: argparse.Namespace) -> int:
+    """List the reports that were given up, or have some sent again; a running service takes them up."""
+    from triage.service import opened_store
+
+    with opened_store(_config(parsed)) as store:
+        undelivered = store.undelivered()
+        wanted = [report_id for report_id, _, _ in undelivered] if parsed.all else parsed.reports
+        if not wanted:
+            for report_id, series_id, error in undelivered:
+                print(f"report {report_id} of series {series_id}: {error}")
+            print(f"{len(undelivered)} reports were given up")
+            return 0
+        for report_id in wanted:
+            queued = store.requeue_report(report_id, datetime.now(UTC), "the command line")
+            print(f"report {report_id}: {'queued' if queued else 'on its way already'}")
+    print("A running service takes them up within a minute, one that is started at once.")
+    return 0
+
+
+def alert_test(parsed: argparse.Namespace) -> int:
+    """Send a message marked as a test to everybody on the ladder, the operator and the technologist."""
+    from triage.flow.alert_test import call_everybody
+
+    missed = 0
+    for where, name, taken in call_everybody(_config(parsed)):
+        print(f"{where}: {name}: {'taken' if taken else 'NOT TAKEN by any channel'}")
+        missed += not taken
+    return 1 if missed else 0
 
 
 def explain_folder(parsed: argparse.Namespace) -> int:
@@ -136,7 +172,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"triage {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    for name, run in (("serve", serve), ("check-config", check_config)):
+    for name, run in (
+        ("serve", serve),
+        ("check-config", check_config),
+        ("alert-test", alert_test),
+        ("resend", resend),
+    ):
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.add_argument(
             "--config",
@@ -144,6 +185,11 @@ def _parser() -> argparse.ArgumentParser:
             help=f"TOML file; environment variables {ENVIRONMENT_PREFIX}SECTION__KEY go over it",
         )
         command.set_defaults(run=run)
+        if run is check_config:
+            command.add_argument("--example", action="store_true", help="print a file with every default")
+            command.add_argument("--table", action="store_true", help="print every key as Markdown tables")
+    command.add_argument("reports", type=int, nargs="*", metavar="REPORT", help="numbers from the list")
+    command.add_argument("--all", action="store_true", help="every report that was given up")
 
     command = commands.add_parser("send", help=send.__doc__, description=send.__doc__)
     command.add_argument("folder", type=Path, metavar="DIR")

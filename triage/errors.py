@@ -3,7 +3,6 @@
     TriageError
     +-- Transient             worth another try: the world may be better in a moment
     |   +-- PeerUnavailable   a DICOM peer did not answer, or answered "later"
-    |   +-- ChannelFailed     an alert channel did not take the message
     +-- Permanent             another try gives the same answer: show it to a person
         +-- ConfigError       the configuration says something we cannot do
         +-- BundleError       a model bundle does not keep what its spec promises
@@ -47,10 +46,6 @@ class Permanent(TriageError):
 
 class PeerUnavailable(Transient):
     """A DICOM peer did not answer, or asked us to come back."""
-
-
-class ChannelFailed(Transient):
-    """An alert channel did not take the message."""
 
 
 class ConfigError(Permanent):

@@ -18,17 +18,18 @@ from triage.edges.disk import write_durably
 from triage.edges.engine import Engine
 from triage.edges.inbox import open_inbox
 from triage.edges.inference import Model, newest_bundle, open_model
-from triage.edges.pager import open_pager
-from triage.edges.store import Store
+from triage.edges.store import Store, Watchbook
 from triage.edges.volumes import Shelf
 from triage.errors import ConfigError
-from triage.flow.alert import alert
+from triage.flow.alert import alert, tell_technologist
 from triage.flow.analyse import analyse
 from triage.flow.deliver import deliver
 from triage.flow.gather import Gatherer, wait_for_silence
 from triage.flow.line import Line
+from triage.flow.on_call import open_on_call
 from triage.flow.receive import receive
 from triage.flow.resume import resume
+from triage.flow.watch import Watch
 from triage.web.app import create_app
 
 _log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ _WORKFLOWS: dict[str, Callable[..., Awaitable[None]]] = {
     "analyse": analyse,
     "deliver": deliver,
     "alert": alert,
+    "tell_technologist": tell_technologist,
 }
 
 
@@ -48,6 +50,7 @@ class Service:
     line: Line
     scp: Scp
     gatherer: Gatherer
+    watch: Watch
 
     def serve_web(self) -> None:
         """Answer HTTP until SIGINT or SIGTERM."""
@@ -71,6 +74,8 @@ class Service:
             return "the DICOM port is closed"
         if not self.gatherer.is_alive:
             return "nobody asks whether series are whole"
+        if not self.watch.is_alive:
+            return "nobody watches over the service"
         if not self.line.store.is_answering():
             return "the database does not answer"
         return None
@@ -91,6 +96,9 @@ def running(config: Config) -> Iterator[Service]:
         gatherer.start()
         stack.callback(gatherer.stop)
         resume(line, gatherer)
+        watch = Watch(line, gatherer)
+        watch.start()
+        stack.callback(watch.stop)
         scp = start_scp(
             ae_title=config.dicom.ae_title,
             host=config.dicom.host,
@@ -100,9 +108,9 @@ def running(config: Config) -> Iterator[Service]:
         )
         stack.callback(scp.stop)
         _log.info("service_ready dicom_port=%d provider=%s", scp.port, line.model.provider)
-        if not line.pager.channels:
-            _log.warning("alerts_not_configured key=alerts.urls")
-        yield Service(line, scp, gatherer)
+        if not line.on_call.is_anybody:
+            _log.warning("alerts_not_configured key=alerts.ladder")
+        yield Service(line, scp, gatherer, watch)
 
 
 def _build(config: Config, stack: contextlib.ExitStack) -> Line:
@@ -117,14 +125,30 @@ def _build(config: Config, stack: contextlib.ExitStack) -> Line:
     return Line(
         config=config,
         store=store,
+        watchbook=Watchbook(store.engine),
         inbox=open_inbox(folder / "inbox"),
         shelf=Shelf(folder / "volumes"),
         model=model,
-        pager=open_pager([url.get_secret_value() for url in config.alerts.urls]),
+        on_call=open_on_call(config),
         engine=engine,
         now=lambda: datetime.now(UTC),
         device_uid=_device_uid(folder),
     )
+
+
+@contextlib.contextmanager
+def opened_store(config: Config) -> Iterator[Store]:
+    """The database of a service that may be running beside us. Raises ConfigError where there is none."""
+    url = config.store.database_url.get_secret_value()
+    if url.startswith("sqlite") and not Path(url.partition("///")[2]).exists():
+        raise ConfigError(
+            f"store.dir: there is no database in {config.store.dir}. Name the service's --config."
+        )
+    store = Store.open(url)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def open_chosen_model(config: Config) -> Model:

@@ -224,9 +224,8 @@ def test_an_alert_is_answered_once_and_by_name(store: Store) -> None:
     series_id = store.register(arrival(1), T0).series_id
     alert_id = conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1).alert_id
     assert alert_id is not None
-    store.alert_not_sent(alert_id, T0, "no channel")
-    store.alert_not_sent(alert_id, T0, "no channel")
-    store.alert_sent(alert_id, T0, "1 of 1 channels")
+    for taken in (False, False, True):
+        store.paged(alert_id, T0, rung=0, contact="Dr Lee", taken=taken)
     assert store.open_alerts() == 1
     assert store.acknowledge(series_id, "Dr Kim", T0) == alert_id
     assert store.acknowledge(series_id, "Dr Lee", T0) is None
@@ -237,7 +236,7 @@ def test_an_alert_is_answered_once_and_by_name(store: Store) -> None:
         T0,
     )
     assert events(store, series_id)[-3:] == ["alert_failed", "alert_sent", "acknowledged"]
-    store.alert_sent(alert_id, T0, "a page that crossed the answer")
+    store.paged(alert_id, T0, rung=1, contact="Dr Kim", taken=True)
     assert store.alert(alert_id).state is AlertState.ACKNOWLEDGED
     assert store.open_alerts() == 0
 

@@ -1,12 +1,16 @@
 """The command says what it did, or why it could not."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests import builders
+from tests.conftest import Webhook
+from tests.edges.test_store import T0, arrival, conclude
 from triage.cli import main
 from triage.edges.dimse import ReceivedObject, Status, start_scp
+from triage.edges.store import Store
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +84,59 @@ def test_an_address_that_is_none_is_explained(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         main(["send", ".", "localhost:104"])
     assert "expected AET@host:port" in capsys.readouterr().err
+
+
+def test_the_example_that_is_printed_is_a_configuration(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["check-config", "--example"]) == 0
+    (tmp_path / "t.toml").write_text(capsys.readouterr().out)
+    assert main(["check-config", "--config", str(tmp_path / "t.toml")]) == 0
+    assert main(["check-config", "--table"]) == 0
+    assert "| `dicom.port` | `TRIAGE_DICOM__PORT` | `11112` |" in capsys.readouterr().out
+
+
+def test_the_alert_test_reaches_every_rung_and_says_who_was_missed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, webhook: Webhook
+) -> None:
+    dead = "json://127.0.0.1:9/dead"
+    rungs = [{"contacts": [{"name": n, "urls": [url]}]} for n, url in (("Dr A", webhook.url), ("Dr B", dead))]
+    monkeypatch.setenv("TRIAGE_ALERTS__LADDER", json.dumps(rungs))
+    monkeypatch.setenv("TRIAGE_ALERTS__OPERATOR_URLS", webhook.url)
+    assert main(["alert-test"]) == 1
+    said = capsys.readouterr().out
+    assert "rung 1: Dr A: taken" in said
+    assert "rung 2: Dr B: NOT TAKEN" in said
+    assert "alerts.operator_urls: operator: taken" in said
+    assert [message["title"][:4] for message in webhook.messages] == ["TEST", "TEST"]
+
+
+def test_the_alert_test_without_anybody_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["alert-test"]) == 1
+    assert "nobody is on call" in capsys.readouterr().err
+
+
+def test_reports_that_were_given_up_are_listed_and_queued(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRIAGE_STORE__DIR", str(tmp_path))
+    assert main(["resend"]) == 1
+    assert "there is no database" in capsys.readouterr().err
+
+    report_id = a_report_given_up(f"sqlite:///{tmp_path}/triage.db")
+    assert main(["resend"]) == 0
+    assert f"report {report_id} of series 1: refused" in capsys.readouterr().out
+    assert main(["resend", "--all"]) == 0
+    assert f"report {report_id}: queued" in capsys.readouterr().out
+    assert main(["resend", str(report_id)]) == 0
+    assert "on its way already" in capsys.readouterr().out
+
+
+def a_report_given_up(url: str) -> int:
+    store = Store.open(url)
+    series_id = store.register(arrival(1), T0).series_id
+    report_id = conclude(store, store.begin_assessment(series_id, 0, T0, "whole"), 1).report_id
+    assert report_id is not None
+    store.report_not_stored(report_id, T0, "refused", final=True)
+    store.close()
+    return report_id

@@ -10,6 +10,7 @@ from highdicom.sr import CodedConcept
 from triage.cli import _parser
 from triage.config import keys, variable_name
 from triage.core import report
+from triage.core.trouble import MEANINGS, Trouble
 from triage.core.volume import Reason
 from triage.edges.dimse import Status
 from triage.web import wording
@@ -52,6 +53,12 @@ def test_every_event_is_explained() -> None:
     text = (ROOT / "docs" / "one-study.md").read_text()
     for event in wording.EVENTS:
         assert f"`{event}`" in text, event
+
+
+@pytest.mark.parametrize("trouble", Trouble)
+def test_every_trouble_is_in_the_runbook(trouble: Trouble) -> None:
+    assert f"\n## {trouble.value}\n" in (ROOT / "docs" / "runbook.md").read_text()
+    assert MEANINGS[trouble]
 
 
 def test_every_variable_in_the_deployment_files_exists() -> None:

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "triage"
 # Layer -> our own modules that it may import, by prefix. The first matching layer counts.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "triage.errors": (),
-    "triage.config": ("triage.errors",),
+    "triage.config": ("triage.errors", "triage.config"),
     "triage.core": ("triage", "triage.errors", "triage.core"),
     "triage.edges.store": ("triage.errors", "triage.core", "triage.edges.store"),
     "triage.edges": ("triage.errors", "triage.core", "triage.edges.disk"),

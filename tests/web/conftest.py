@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
-import apprise
 import httpx
 import numpy as np
 import pytest
@@ -20,12 +19,14 @@ from sqlalchemy import event
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from triage.config import Config
+from triage.core.escalation import OnCallLadder
 from triage.core.lifecycle import ReportState
 from triage.core.volume import DwiVolume, VolumeKind
-from triage.edges.pager import Pager
-from triage.edges.store import Arrival, BuiltReport, Conclusion, FollowUps, Store
+from triage.edges.pager import Contact
+from triage.edges.store import Arrival, BuiltReport, Conclusion, FollowUps, Store, Watchbook
 from triage.edges.volumes import Shelf
 from triage.flow.line import Line
+from triage.flow.on_call import OnCall
 from triage.web.app import create_app
 
 START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
@@ -151,8 +152,11 @@ class Site:
     def suspected(self, probability: float = 0.93, *, paged: bool = True, **who: Any) -> int:
         series_id, follow_ups = self.concluded(probability, **who)
         if paged and follow_ups.alert_id is not None:
-            self.store.alert_sent(follow_ups.alert_id, self.later(0.5), "1 of 1 channels")
+            self.paged(follow_ups.alert_id, 0.5)
         return series_id
+
+    def paged(self, alert_id: int, seconds: float = 1, *, taken: bool = True) -> None:
+        self.store.paged(alert_id, self.later(seconds), rung=0, contact="Dr Lee", taken=taken)
 
     def page(self, path: str = "/", status_code: int = 200) -> str:
         answer = self.client.get(path)
@@ -170,6 +174,9 @@ def a_volume(spacing_mm: tuple[float, float, float] = (4.0, 2.0, 2.0)) -> DwiVol
         kind=VolumeKind.TRACE,
         source_sop_instance_uids=(),
     )
+
+
+ON_CALL = OnCall(ladder=OnCallLadder((180.0,)), rungs=((Contact("Dr Lee", ()),),))
 
 
 class WebServer:
@@ -228,10 +235,11 @@ def site(tmp_path: Path, empty_database: Path, web_server: WebServer) -> Iterato
     line = Line(
         config=Config(),
         store=store,
+        watchbook=Watchbook(store.engine),
         inbox=cast(Any, None),
         shelf=Shelf(tmp_path / "volumes"),
         model=cast(Any, None),
-        pager=Pager([apprise.Apprise()]),
+        on_call=ON_CALL,
         engine=cast(Any, engine),
         now=lambda: clock[0],
         device_uid="1.2.5",

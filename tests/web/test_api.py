@@ -122,7 +122,7 @@ def test_acknowledging_keeps_who_and_when_and_stops_the_pages(site: Site) -> Non
         "acknowledged_at": "2026-03-01T03:01:03.250000Z",
     }
     assert answer.json()["timeline"][-1]["event"] == "acknowledged"
-    assert site.engine.told == [("alert-1", "acknowledged", "")]
+    assert site.engine.told == [("alert-1", "news", "acknowledged")]
 
 
 def test_there_is_nothing_to_acknowledge_twice(site: Site) -> None:

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from tests.conftest import tool, until
 from tests.web.conftest import Site, WebServer, a_volume
 from triage.edges.engine import Engine, receive
-from triage.flow.alert import ACKNOWLEDGED, alert_workflow_id
+from triage.flow.alert import alert_workflow_id
 from triage.web import wording
 from triage.web.app import create_app
 
@@ -79,7 +79,7 @@ def test_an_acknowledgement_reaches_the_workflow_that_pages(
     heard: list[str | None] = []
 
     async def pages_until_answered(_alert_id: int) -> None:
-        heard.append(await receive(ACKNOWLEDGED, 30))
+        heard.append(await receive("news", 30))
 
     engine = Engine(f"sqlite:///{tmp_path}/engine.db")
     engine.register("alert", pages_until_answered)
@@ -90,7 +90,7 @@ def test_an_acknowledgement_reaches_the_workflow_that_pages(
         engine.start("alert", alert_workflow_id(1), 1)
         answer = site.client.post("/api/series/1.2.3.1/acknowledge", json={"by": "Dr Ada"})
         assert answer.status_code == 200
-        assert until(lambda: heard, 20, "the workflow to hear of it") == [""]
+        assert until(lambda: heard, 20, "the workflow to hear of it") == ["acknowledged"]
         assert wording.ACKNOWLEDGED.format(by="Dr Ada") in site.page(f"/series/{series_id}")
     finally:
         engine.stop()

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.web.conftest import START, STATUS, Site, a_volume
+from triage.core.escalation import OnCallLadder
 from triage.core.lifecycle import ReportState
 from triage.core.report import DISCLAIMER
 from triage.core.volume import Reason
-from triage.edges.pager import Pager
+from triage.flow.on_call import OnCall
 from triage.web import pages, wording
 from triage.web.app import create_app
 
@@ -177,7 +178,7 @@ def test_the_delays_count_from_the_last_image(site: Site) -> None:
     series_id, follow_ups = site.concluded(0.9)
     assert follow_ups.alert_id is not None
     assert follow_ups.report_id is not None
-    site.store.alert_sent(follow_ups.alert_id, site.later(0.5), "")
+    site.paged(follow_ups.alert_id, 0.5)
     site.store.report_stored(follow_ups.report_id, site.later(70), "")
     shown = words(site.page(f"/series/{series_id}"))
     assert "result 1.8 s page sent 2.2 s report in the PACS 1 min 12 s" in shown
@@ -276,18 +277,18 @@ def test_the_alert_in_every_state(site: Site) -> None:
     alert_id = follow_ups.alert_id
     assert alert_id is not None
     assert wording.PAGE_PENDING in site.page(f"/series/{series_id}")
-    site.store.alert_not_sent(alert_id, site.later(1), "no channel took it")
+    site.paged(alert_id, taken=False)
     page = site.page(f"/series/{series_id}")
     assert wording.PAGE_FAILED in page
-    assert "no channel took it" in page
-    site.store.alert_sent(alert_id, site.later(1), "")
+    assert "no channel of Dr Lee (rung 1) took the message" in page
+    site.paged(alert_id)
     assert wording.PAGED in site.page(f"/series/{series_id}")
     site.store.acknowledge(series_id, "Dr Ada", site.later(1))
     assert wording.ACKNOWLEDGED.format(by="Dr Ada") in site.page(f"/series/{series_id}")
 
 
 def test_an_alert_without_a_channel_can_still_be_acknowledged(site: Site, web_server) -> None:
-    web_server.app = create_app(replace(site.line, pager=Pager([])), lambda: None)
+    web_server.app = create_app(replace(site.line, on_call=OnCall(ladder=OnCallLadder(()))), lambda: None)
     page = site.page(f"/series/{site.suspected(paged=False)}")
     assert wording.NO_CHANNEL in page
     assert "<form" in page
@@ -301,7 +302,7 @@ def test_an_alert_of_an_earlier_result_can_be_acknowledged(site: Site) -> None:
     assert wording.NOT_SUSPECTED in page
     assert wording.EARLIER_ALERT in page
     site.client.post(f"/series/{series_id}/acknowledge", data={"by": "Dr Ada"})
-    assert site.engine.told == [("alert-1", "acknowledged", "")]
+    assert site.engine.told == [("alert-1", "news", "acknowledged")]
     assert wording.EARLIER_ALERT not in site.page(f"/series/{series_id}")
 
 

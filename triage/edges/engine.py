@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID, StepOptions
@@ -37,6 +38,19 @@ class _Interrupted(BaseException):
     """
 
 
+_TRIES_TO_GO_ON = 3
+
+
+@dataclass(slots=True)
+class _Interruption:
+    """A workflow that stands still since something failed in it."""
+
+    name: str
+    arguments: tuple[int | str, ...]
+    times: int = 0
+    is_due: bool = False
+
+
 class Engine:
     """Workflows by name, started by ID. One a process: DBOS keeps its own global state."""
 
@@ -57,6 +71,7 @@ class Engine:
         }
         DBOS(config=config)
         self._workflows: dict[str, Workflow] = {}
+        self._interrupted: dict[str, _Interruption] = {}
 
     def register(self, name: str, workflow: Workflow) -> None:
         """Make a coroutine function known under a name that must never change: recovery looks it up."""
@@ -68,6 +83,7 @@ class Engine:
                 raise _Interrupted from None
             except Exception as error:  # noqa: BLE001 - a recorded failure would never be taken up again
                 _log.error("workflow_interrupted name=%s reason=%s", name, origin(error))
+                self._note_interruption(name, arguments)
                 raise _Interrupted from None
 
         # A study must not be given up because the machine was restarted too often.
@@ -98,6 +114,35 @@ class Engine:
             DBOS.delete_workflow(workflow_id)
         _log.warning("workflow_revived name=%s", name)
         self.start(name, workflow_id, *arguments)
+
+    def take_up_interrupted(self) -> None:
+        """Let every workflow go on that something interrupted in this process: a database that failed.
+
+        One that cannot go on where it was, because its record does not fit the code, begins anew.
+        """
+        for workflow_id, interruption in list(self._interrupted.items()):
+            if not interruption.is_due:
+                continue
+            interruption.is_due = False
+            try:
+                self._take_up(workflow_id, interruption)
+            except BaseException:
+                interruption.is_due = True
+                raise
+            _log.warning("workflow_taken_up name=%s times=%d", interruption.name, interruption.times)
+
+    def _take_up(self, workflow_id: str, interruption: _Interruption) -> None:
+        if interruption.times <= _TRIES_TO_GO_ON:
+            DBOS.resume_workflow(workflow_id)
+        else:
+            DBOS.delete_workflow(workflow_id)
+            self.start(interruption.name, workflow_id, *interruption.arguments)
+
+    def _note_interruption(self, name: str, arguments: tuple[int | str, ...]) -> None:
+        workflow_id = DBOS.workflow_id
+        if workflow_id is not None:
+            known = self._interrupted.setdefault(workflow_id, _Interruption(name, arguments))
+            known.times, known.is_due = known.times + 1, True
 
     async def start_child(self, name: str, workflow_id: str, *arguments: int | str) -> None:
         """Start a workflow from within a workflow."""

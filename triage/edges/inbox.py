@@ -31,6 +31,10 @@ class Inbox:
             write_durably(path, lambda file: file.write(content))
         return sha256
 
+    def remove(self, sha256: str) -> None:
+        """Delete the bytes of that SHA-256, where they are here."""
+        self.path(sha256).unlink(missing_ok=True)
+
     def path(self, sha256: str) -> Path:
         """Where the bytes of that SHA-256 are."""
         return self.folder / sha256[:2] / f"{sha256}.dcm"

@@ -13,7 +13,7 @@ import onnxruntime
 from triage.core.bundle import ModelSpec, parse_spec
 from triage.core.preprocess import preprocess
 from triage.core.volume import DwiVolume, VolumeKind, Voxels
-from triage.errors import BundleError
+from triage.errors import BundleError, origin
 
 _log = logging.getLogger(__name__)
 
@@ -23,12 +23,17 @@ Device = Literal["auto", "cpu", "cuda"]
 _CUDA_LIBRARIES = ("libcuda.so.1", "libcudart.so.12", "libcublas.so.12", "libcudnn.so.9")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Model:
-    """A network that has answered its golden case and is warm. Open it with `open_model`."""
+    """A network that has answered its golden case and is warm. Open it with `open_model`.
+
+    failure: why it is not to be believed any more; empty while it answers its golden case.
+    """
 
     spec: ModelSpec
     session: onnxruntime.InferenceSession
+    folder: Path
+    failure: str = ""
 
     @property
     def provider(self) -> str:
@@ -38,8 +43,23 @@ class Model:
     def probability(self, input_ZYX: Voxels) -> float:
         """Calibrated P(DWI-ASPECTS 1-6) for one preprocessed volume, 0..1.
 
-        Raises ValueError where the network gives no finite number.
+        Raises ValueError where the network gives no finite number, or has failed its golden case.
         """
+        if self.failure:
+            raise ValueError(self.failure)
+        return self._answer(input_ZYX)
+
+    def check(self) -> None:
+        """Ask the golden case again; after a failure nothing is answered until it succeeds."""
+        try:
+            check_golden(self)
+        except (BundleError, RuntimeError, ValueError) as error:
+            self.failure = f"golden case failed: {origin(error)}"
+            _log.error("model_failed reason=%s", origin(error))
+        else:
+            self.failure = ""
+
+    def _answer(self, input_ZYX: Voxels) -> float:
         (answer_N,) = self.session.run([self.spec.probability_name], {self.spec.input_name: input_ZYX[None]})
         probability = float(np.ravel(answer_N)[0])
         if not np.isfinite(probability):
@@ -58,8 +78,8 @@ def open_model(folder: Path, device: Device, threads: int) -> Model:
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != spec.sha256:
         raise BundleError(f"{folder.name}/model.onnx has SHA-256 {sha256}, spec.json says {spec.sha256}")
-    model = Model(spec, _session(content, device, threads, folder.name))
-    difference = check_golden(model, folder)
+    model = Model(spec, _session(content, device, threads, folder.name), folder)
+    difference = check_golden(model)
     _log.info(
         "model_ready name=%s version=%s provider=%s golden_difference=%.1e",
         spec.name, spec.version, model.provider, difference,
@@ -80,11 +100,12 @@ def newest_bundle(models: Path) -> Path:
     return max(found, key=lambda folder: [int(part) for part in found[folder].version.split(".")])
 
 
-def check_golden(model: Model, folder: Path) -> float:
+def check_golden(model: Model) -> float:
     """How far the whole path, volume to probability, is from what training recorded.
 
     golden.npz: voxels_ZYX, affine_lps, b_value, probability. Raises BundleError beyond the tolerance.
     """
+    folder = model.folder
     path = folder / "golden.npz"
     try:
         with np.load(path) as golden:
@@ -98,7 +119,7 @@ def check_golden(model: Model, folder: Path) -> float:
             expected = float(golden["probability"])
     except (OSError, KeyError, ValueError) as error:
         raise BundleError(f"{folder.name}/golden.npz cannot be used: {error}") from error
-    given = model.probability(preprocess(volume, model.spec.preprocessing).input_ZYX)
+    given = model._answer(preprocess(volume, model.spec.preprocessing).input_ZYX)
     difference = abs(given - expected)
     if not difference <= model.spec.golden_tolerance:
         raise BundleError(

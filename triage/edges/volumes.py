@@ -26,6 +26,10 @@ class Shelf:
             lambda file: np.savez(file, voxels_ZYX=volume.voxels_ZYX, slice_positions=slice_positions),
         )
 
+    def remove(self, result_id: int) -> None:
+        """Delete the volume of a result, where there is one."""
+        self._path(result_id).unlink(missing_ok=True)
+
     def voxels(self, result_id: int) -> Voxels:
         """The volume's voxels, (slice, row, column). Raises FileNotFoundError."""
         with np.load(self._path(result_id)) as arrays:

@@ -23,7 +23,7 @@ from triage.core.volume import DwiVolume, NotDiffusion, Reason, Rejection, Volum
 from triage.edges.engine import step
 from triage.edges.store import Assessment, BuiltReport, Conclusion, FollowUps
 from triage.errors import HeaderError, origin
-from triage.flow.alert import alert_workflow_id
+from triage.flow.alert import alert_workflow_id, notice_workflow_id, tell_amended
 from triage.flow.deliver import deliver_workflow_id
 from triage.flow.gather import as_the_operator_states
 from triage.flow.line import Line
@@ -37,10 +37,15 @@ async def analyse(line: Line, series_id: int, after_instance_id: int, because: s
     if follow_ups.alert_id is not None:
         workflow_id = alert_workflow_id(follow_ups.alert_id)
         await line.engine.start_child("alert", workflow_id, follow_ups.alert_id)
+        if follow_ups.is_amended:
+            await step(tell_amended, line, follow_ups.alert_id)
     if follow_ups.report_id is not None:
         await line.engine.start_child(
             "deliver", deliver_workflow_id(follow_ups.report_id), follow_ups.report_id
         )
+    if follow_ups.refused_result_id is not None and line.on_call.technologists:
+        workflow_id = notice_workflow_id(follow_ups.refused_result_id)
+        await line.engine.start_child("tell_technologist", workflow_id, follow_ups.refused_result_id)
 
 
 def assess(line: Line, series_id: int, after_instance_id: int, because: str) -> FollowUps:

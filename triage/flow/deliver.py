@@ -25,6 +25,15 @@ async def deliver(line: Line, report_id: int) -> None:
         pause_s = min(pause_s * 2, line.config.pacs.retry_longest_s)
 
 
+def resend(line: Line, report_id: int, by: str) -> bool:
+    """Send a report once more, under the same UID: False where it is on its way already."""
+    if not line.store.requeue_report(report_id, line.now(), by):
+        return False
+    line.engine.revive("deliver", deliver_workflow_id(report_id), report_id)
+    _log.info("report_requeued report=%d", report_id)
+    return True
+
+
 def try_to_deliver(line: Line, report_id: int, next_in_s: float) -> bool:
     """One try: whether the matter is settled, by success or for good. Safe to run again.
 
@@ -37,7 +46,7 @@ def try_to_deliver(line: Line, report_id: int, next_in_s: float) -> bool:
     if address is None:
         # It was minted for a PACS: it waits for a start with a better configuration.
         return False
-    age_s = (line.now() - report.created_at).total_seconds()
+    age_s = (line.now() - report.queued_at).total_seconds()
     is_last = age_s + next_in_s > line.config.pacs.give_up_after_s
     dataset = from_bytes(report.dicom)
     try:

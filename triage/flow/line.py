@@ -8,9 +8,9 @@ from triage.config import Config
 from triage.edges.engine import Engine
 from triage.edges.inbox import Inbox
 from triage.edges.inference import Model
-from triage.edges.pager import Pager
-from triage.edges.store import Store
+from triage.edges.store import Store, Watchbook
 from triage.edges.volumes import Shelf
+from triage.flow.on_call import OnCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +23,11 @@ class Line:
 
     config: Config
     store: Store
+    watchbook: Watchbook
     inbox: Inbox
     shelf: Shelf
     model: Model
-    pager: Pager
+    on_call: OnCall
     engine: Engine
     now: Callable[[], datetime]
     device_uid: str

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import shutil
 
 from pydicom import Dataset, dcmread
 from sqlalchemy.exc import IntegrityError
@@ -47,6 +48,8 @@ def _receive(line: Line, gatherer: Gatherer, received: ReceivedObject) -> Status
     just_kept = None
     registered = line.store.registration(header.sop_instance_uid)
     if registered is None:
+        if _is_disk_low(line, len(received.content)):
+            return Status.OUT_OF_RESOURCES
         arrival = Arrival(
             sop_instance_uid=header.sop_instance_uid,
             series_instance_uid=header.series_instance_uid,
@@ -66,6 +69,8 @@ def _receive(line: Line, gatherer: Gatherer, received: ReceivedObject) -> Status
         # after it was registered and before anybody followed it.
         if registered.instance_id > registered.evaluated_up_to:
             gatherer.notice(registered.series_id, registered.evaluated_up_to)
+        if registered.is_freed:
+            line.store.came_back(registered.series_id)
         return Status.SUCCESS
     line.store.note_conflict(
         header.sop_instance_uid, line.now(), f"other content from {received.calling_ae}, kept out"
@@ -83,13 +88,26 @@ def _register(line: Line, arrival: Arrival) -> Registration:
         return registered or line.store.register(arrival, line.now())
 
 
+def _is_disk_low(line: Line, size_bytes: int) -> bool:
+    """Whether keeping that much would go into the reserve, which results and workflows need."""
+    free_bytes = shutil.disk_usage(line.inbox.folder).free
+    if free_bytes - size_bytes >= line.config.store.reserve_bytes:
+        return False
+    _log.error("instance_refused status=%s reason=reserve", Status.OUT_OF_RESOURCES.name)
+    return True
+
+
 def _is_same(line: Line, sha256: str, content: bytes) -> bool:
     """Whether the content is what is registered, also when it came in another transfer syntax."""
     if hashlib.sha256(content).hexdigest() == sha256:
         # A file that the disk has lost is healed by its sender.
         line.inbox.keep(content)
         return True
-    kept = line.inbox.read(sha256)
+    try:
+        kept = line.inbox.read(sha256)
+    except FileNotFoundError:
+        # Freed, or lost: there is nothing that it could be the same as.
+        return False
     return dcmread(io.BytesIO(kept)) == dcmread(io.BytesIO(content))
 
 

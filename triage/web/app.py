@@ -179,7 +179,7 @@ def _worklist(line: Line) -> pages.Worklist:
 
 
 def _is_paging(line: Line) -> bool:
-    return bool(line.pager.channels)
+    return line.on_call.is_anybody
 
 
 def _find(line: Line, series_id: int) -> SeriesView:

@@ -237,7 +237,7 @@ def alert_status(view: SeriesView, *, is_paging: bool) -> Status:
     alert = view.alert
     if alert is None:
         return Status(wording.NOBODY_PAGED)
-    if _is_open(alert) and view.result is not None and alert.result_id != view.result.id:
+    if _is_open(alert) and verdict(view).kind is not Kind.SUSPECTED:
         return Status(wording.EARLIER_ALERT, is_trouble=True)
     match alert.state:
         case AlertState.PENDING if not is_paging:

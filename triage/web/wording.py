@@ -79,10 +79,13 @@ EVENTS: Final = {
     "report_stored": "Report stored in the PACS",
     "report_delayed": "Report not stored yet",
     "report_failed": "Report not stored",
+    "report_requeued": "Report to be sent again",
     "alert_sent": "Page sent",
     "alert_failed": "Page not sent",
     "alert_amended": "Alert speaks for the newer result",
     "acknowledged": "Acknowledged",
+    "technologist_told": "Technologist told",
+    "freed": "Images deleted here",
 }
 
 SUMMARY_NONE: Final = "No suspected large infarct waits for an answer"

@@ -7,27 +7,36 @@ from triage.edges.store.store import (
     Arrival,
     Assessment,
     BuiltReport,
+    Call,
     Conclusion,
     FollowUps,
+    Held,
     Registration,
     SeriesView,
     Store,
 )
-from triage.edges.store.tables import Alert, Event, Instance, Report, Result, Series
+from triage.edges.store.tables import Alert, Event, Instance, Page, Problem, Report, Result, Series
+from triage.edges.store.watchbook import Backlog, Watchbook
 
 __all__ = [
     "Alert",
     "Arrival",
     "Assessment",
+    "Backlog",
     "BuiltReport",
+    "Call",
     "Conclusion",
     "Event",
     "FollowUps",
+    "Held",
     "Instance",
+    "Page",
+    "Problem",
     "Registration",
     "Report",
     "Result",
     "Series",
     "SeriesView",
     "Store",
+    "Watchbook",
 ]

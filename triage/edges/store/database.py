@@ -31,12 +31,15 @@ def migrate(engine: Engine, revision: str = "head") -> None:
     """Bring the schema up (or down) to a revision."""
     config = AlembicConfig()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.execution_options(write=True).begin() as connection:
+    with engine.execution_options(write=True, migrating=True).begin() as connection:
         config.attributes["connection"] = connection
         if revision == "head":
             command.upgrade(config, revision)
         else:
             command.downgrade(config, revision)
+        _check_foreign_keys(connection)
+    # The connection that migrated has its foreign keys off.
+    engine.dispose()
 
 
 @contextlib.contextmanager
@@ -66,5 +69,16 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that first reads and then writes fails at once if another wrote in between; taking
     # the write lock at the start makes it wait its turn instead.
-    write = connection.get_execution_options().get("write", False)
+    options = connection.get_execution_options()
+    write = options.get("write", False)
+    if options.get("migrating"):
+        # SQLite changes a table by copying and dropping it; rows that point to it must bear that.
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _check_foreign_keys(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        if dangling:
+            raise RuntimeError(f"a migration left {len(dangling)} rows that point nowhere")

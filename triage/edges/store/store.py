@@ -6,18 +6,20 @@ changes a table has one place to look.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Self
 
-from sqlalchemy import ColumnElement, Engine, Select, case, func, select
+from sqlalchemy import ColumnElement, Engine, Select, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, defer
 
-from triage.core.lifecycle import AlertState, ReportState, SeriesState, moved
+from triage.core.finding import Category
+from triage.core.lifecycle import ENDED, AlertState, ReportState, SeriesState, moved
 from triage.edges.store.database import migrate, open_engine, reading, writing
-from triage.edges.store.tables import Alert, Event, Instance, Report, Result, Series
+from triage.edges.store.tables import Alert, Event, Instance, Page, Report, Result, Sender, Series
 
 _UNANSWERED = (AlertState.PENDING, AlertState.SENT)
+_SENDER_RESOLUTION = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +40,17 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A registered instance. `evaluated_up_to`: the last one of its series that somebody looked at."""
+    """A registered instance.
+
+    evaluated_up_to: the last one of its series that somebody looked at.
+    is_freed: the images of its series were deleted here.
+    """
 
     sha256: str
     instance_id: int
     series_id: int
     evaluated_up_to: int
+    is_freed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +94,32 @@ class BuiltReport:
 
 @dataclass(frozen=True, slots=True)
 class FollowUps:
-    """What a conclusion sets going: a report to deliver, an alert to raise."""
+    """What a conclusion sets going: a report to deliver, an alert to raise or amend, a refusal to tell.
+
+    is_amended: the alert spoke for an earlier result before.
+    """
 
     report_id: int | None = None
     alert_id: int | None = None
+    is_amended: bool = False
+    refused_result_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is on the disk for one series: its instances by SHA-256, its volumes by result."""
+
+    sha256s: Sequence[str]
+    result_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What an alert says now: the result it speaks for, and the one that this replaced, if any."""
+
+    alert: Alert
+    result: Result
+    replaced: Result | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +164,13 @@ class Store:
     def registration(self, sop_instance_uid: str) -> Registration | None:
         """How an instance is registered, or None if it is not."""
         query = (
-            select(Instance.sha256, Instance.id, Instance.series_id, Series.evaluated_up_to)
+            select(Instance.sha256, Instance.id, Instance.series_id, Series.evaluated_up_to, Series.freed_at)
             .join(Series, Series.id == Instance.series_id)
             .where(Instance.sop_instance_uid == sop_instance_uid)
         )
         with reading(self.engine) as session:
             row = session.execute(query).one_or_none()
-            return None if row is None else Registration(row[0], row[1], row[2], row[3])
+            return None if row is None else Registration(*row[:4], is_freed=row.freed_at is not None)
 
     def register(self, arrival: Arrival, at: datetime) -> Registration:
         """The instance is ours.
@@ -168,7 +197,8 @@ class Store:
                 session.add(series)
                 session.flush()
                 _note(session, series.id, at, "first_instance", f"from {arrival.calling_ae}")
-            series.last_instance_at = at
+            series.last_instance_at, series.freed_at = at, None
+            self._note_sender(session, arrival.calling_ae, at)
             instance = Instance(
                 series_id=series.id,
                 sop_instance_uid=arrival.sop_instance_uid,
@@ -179,6 +209,7 @@ class Store:
             )
             session.add(instance)
             session.flush()
+            series.newest_instance_id = instance.id
             return Registration(arrival.sha256, instance.id, series.id, series.evaluated_up_to)
 
     def note_conflict(self, sop_instance_uid: str, at: datetime, detail: str) -> None:
@@ -226,12 +257,8 @@ class Store:
 
     def not_yet_evaluated(self) -> list[tuple[int, int]]:
         """(series id, last evaluated instance) of every series with instances nobody has looked at."""
-        newest = func.max(Instance.id)
-        query = (
-            select(Series.id, Series.evaluated_up_to)
-            .join(Instance, Instance.series_id == Series.id)
-            .group_by(Series.id)
-            .having(newest > Series.evaluated_up_to)
+        query = select(Series.id, Series.evaluated_up_to).where(
+            Series.newest_instance_id > Series.evaluated_up_to
         )
         with reading(self.engine) as session:
             return [(row[0], row[1]) for row in session.execute(query)]
@@ -249,9 +276,10 @@ class Store:
                 )
             )
             if begun is None:
-                newest = session.scalar(select(func.max(Instance.id)).where(Instance.series_id == series_id))
                 begun = Result(
-                    series_id=series_id, after_instance_id=after_instance_id, up_to_instance_id=newest
+                    series_id=series_id,
+                    after_instance_id=after_instance_id,
+                    up_to_instance_id=series.newest_instance_id,
                 )
                 session.add(begun)
                 series.evaluated_up_to = begun.up_to_instance_id
@@ -328,10 +356,10 @@ class Store:
                         state=report.state,
                         attempts=0,
                         created_at=at,
+                        queued_at=at,
                     )
                 )
-            if urgent:
-                self._raise_alert(session, result, at)
+            self._call_where_needed(session, result, urgent=urgent, at=at)
             session.flush()
             return self._follow_ups(session, result)
 
@@ -375,6 +403,81 @@ class Store:
                 event = "report_failed" if final else "report_delayed"
                 _note(session, self._series_of_result(session, report.result_id), at, event, error)
 
+    def requeue_report(self, report_id: int, at: datetime, by: str) -> bool:
+        """Somebody wants a report sent again: whether it was not on its way already."""
+        with writing(self.engine) as session:
+            report = session.get_one(Report, report_id)
+            if report.state is ReportState.PENDING:
+                return False
+            report.state, report.queued_at = ReportState.PENDING, at
+            report.attempts, report.last_error = 0, None
+            series_id = self._series_of_result(session, report.result_id)
+            _note(session, series_id, at, "report_requeued", f"by {by}")
+            return True
+
+    def undelivered(self) -> Sequence[tuple[int, int, str]]:
+        """(report id, series id, what went wrong) of every report that was given up."""
+        query = (
+            select(Report.id, Result.series_id, Report.last_error)
+            .join(Result, Result.id == Report.result_id)
+            .where(Report.state == ReportState.FAILED)
+            .order_by(Report.id)
+        )
+        with reading(self.engine) as session:
+            return [(row[0], row[1], row[2] or "") for row in session.execute(query)]
+
+    # Freeing
+
+    def finished_before(self, at: datetime, *, limit: int) -> Sequence[int]:
+        """Series that nothing has to be done for any more since `at`, and whose images are still here."""
+        unsettled = (
+            select(Result.id)
+            .outerjoin(Report, Report.result_id == Result.id)
+            .outerjoin(Alert, Alert.id == Result.alert_id)
+            .where(
+                Result.series_id == Series.id,
+                or_(
+                    Result.concluded_at.is_(None),
+                    Result.concluded_at >= at,
+                    Report.state.in_((ReportState.PENDING, ReportState.FAILED)),
+                    Alert.state.in_(_UNANSWERED),
+                ),
+            )
+        )
+        query = (
+            select(Series.id)
+            .where(
+                Series.freed_at.is_(None),
+                Series.state.in_(ENDED),
+                Series.last_instance_at < at,
+                Series.newest_instance_id <= Series.evaluated_up_to,
+                ~unsettled.exists(),
+            )
+            .order_by(Series.id)
+            .limit(limit)
+        )
+        with reading(self.engine) as session:
+            return session.scalars(query).all()
+
+    def held(self, series_id: int) -> Held:
+        """What is on the disk for a series."""
+        with reading(self.engine) as session:
+            return Held(
+                session.scalars(select(Instance.sha256).where(Instance.series_id == series_id)).all(),
+                session.scalars(select(Result.id).where(Result.series_id == series_id)).all(),
+            )
+
+    def freed(self, series_id: int, at: datetime) -> None:
+        """The images of a series are no longer here."""
+        with writing(self.engine) as session:
+            session.get_one(Series, series_id).freed_at = at
+            _note(session, series_id, at, "freed", "the images were deleted here; the result stays")
+
+    def came_back(self, series_id: int) -> None:
+        """Images of a freed series are here again, and have to be freed again."""
+        with writing(self.engine) as session:
+            session.get_one(Series, series_id).freed_at = None
+
     # Alerting
 
     def alert(self, alert_id: int) -> Alert:
@@ -387,33 +490,62 @@ class Store:
         with reading(self.engine) as session:
             return session.get_one(Result, result_id)
 
-    def alert_sent(self, alert_id: int, at: datetime, detail: str) -> None:
-        """A channel took a message."""
-        with writing(self.engine) as session:
-            alert = session.get_one(Alert, alert_id)
-            alert.pages += 1
-            alert.last_error = None
-            alert.sent_at = alert.sent_at or at
-            if alert.state is AlertState.PENDING:
-                alert.state = AlertState.SENT
-            _note(session, self._series_of_result(session, alert.result_id), at, "alert_sent", detail)
+    def call(self, alert_id: int) -> Call:
+        """What an alert says now: of its series' newest results an urgent one, else the newest.
 
-    def alert_not_sent(self, alert_id: int, at: datetime, error: str) -> None:
-        """No channel took the message."""
+        Raises sqlalchemy.exc.NoResultFound.
+        """
+        with reading(self.engine) as session:
+            alert = session.get_one(Alert, alert_id)
+            told = session.scalars(
+                select(Result).where(Result.alert_id == alert_id).order_by(Result.revision, Result.id)
+            ).all()
+            newest = {result.series_id: result for result in told}.values()
+            result = max(newest, key=lambda each: (each.category == Category.ASPECTS_1_6, each.id))
+            replaced = session.scalar(
+                select(Result).where(
+                    Result.series_id == result.series_id, Result.revision == (result.revision or 0) - 1
+                )
+            )
+            return Call(alert, result, replaced)
+
+    def paged(self, alert_id: int, at: datetime, *, rung: int, contact: str, taken: bool) -> None:
+        """A contact's channels took a message, or none of them did."""
         with writing(self.engine) as session:
             alert = session.get_one(Alert, alert_id)
+            session.add(Page(alert_id=alert_id, at=at, rung=rung, contact=contact, taken=taken))
+            if taken:
+                alert.pages += 1
+                alert.last_error = None
+                alert.sent_at = alert.sent_at or at
+                if alert.state is AlertState.PENDING:
+                    alert.state = AlertState.SENT
+                self._note_alert(session, alert_id, at, "alert_sent", f"{contact}, rung {rung + 1}")
+                return
+            error = f"no channel of {contact} (rung {rung + 1}) took the message"
             if alert.last_error != error:
                 alert.last_error = error
-                _note(session, self._series_of_result(session, alert.result_id), at, "alert_failed", error)
+                self._note_alert(session, alert_id, at, "alert_failed", error)
+
+    def pages(self, alert_id: int) -> Sequence[Page]:
+        """Every message of an alert to every contact, in order."""
+        with reading(self.engine) as session:
+            return session.scalars(select(Page).where(Page.alert_id == alert_id).order_by(Page.id)).all()
+
+    def technologist_told(self, result_id: int, at: datetime, detail: str) -> None:
+        """The technologist knows that a series was not assessed."""
+        with writing(self.engine) as session:
+            series_id = self._series_of_result(session, result_id)
+            _note(session, series_id, at, "technologist_told", detail)
 
     def acknowledge(self, series_id: int, by: str, at: datetime) -> int | None:
         """A person answers: the alert that was open, or None where there was none to answer."""
         with writing(self.engine) as session:
-            alert = self._open_alert(session, series_id)
+            alert = self._open_alert(session, Result.series_id == series_id)
             if alert is None:
                 return None
             alert.state, alert.acknowledged_by, alert.acknowledged_at = AlertState.ACKNOWLEDGED, by, at
-            _note(session, series_id, at, "acknowledged", f"by {by}")
+            self._note_alert(session, alert.id, at, "acknowledged", f"by {by}")
             return alert.id
 
     # Showing
@@ -439,14 +571,20 @@ class Store:
 
     def worklist(self, limit: int = 200) -> list[SeriesView]:
         """Series that are or may be ours, never the ignored: those with an open alert, then the newest."""
-        is_answered = case((Alert.state.in_(_UNANSWERED), 0), else_=1)
-        query = (
+        waits_for_an_answer = Series.id.in_(
+            select(Result.series_id)
+            .join(Alert, Alert.id == Result.alert_id)
+            .where(Alert.state.in_(_UNANSWERED))
+        )
+        newest_first = (
             self._with_newest_result()
             .where(Series.state != SeriesState.IGNORED)
-            .order_by(is_answered, Series.first_instance_at.desc(), Series.id.desc())
+            .order_by(Series.first_instance_at.desc(), Series.id.desc())
             .limit(limit)
         )
-        return self._views(query)
+        urgent = self._views(newest_first.where(waits_for_an_answer))
+        others = self._views(newest_first.where(~waits_for_an_answer))
+        return [*urgent, *others][:limit]
 
     def timelines(self, series_ids: Sequence[int]) -> dict[int, list[Event]]:
         """Series id -> its timeline, in order, for the series that have one."""
@@ -505,8 +643,7 @@ class Store:
     def _with_newest_result() -> Select[Series, Result, Report, Alert]:
         # Of any revision: a call that nobody answered stays open whatever a late slice changed.
         newest_alert = (
-            select(func.max(Alert.id))
-            .join(Result, Result.id == Alert.result_id)
+            select(func.max(Result.alert_id))
             .where(Result.series_id == Series.id)
             .correlate(Series)
             .scalar_subquery()
@@ -520,22 +657,76 @@ class Store:
         )
 
     @classmethod
-    def _raise_alert(cls, session: Session, result: Result, at: datetime) -> None:
-        """One open alert a series: while nobody has answered the last one, it speaks for the new result."""
-        open_alert = cls._open_alert(session, result.series_id)
+    def _call_where_needed(cls, session: Session, result: Result, *, urgent: bool, at: datetime) -> None:
+        """One open alert a study. A person is called where it is urgent, or told otherwise before.
+
+        While an alert is open, whatever its series come to is part of it. After a person has answered,
+        the same answer again calls nobody, and any other one does.
+        """
+        told = session.scalar(
+            select(Result)
+            .where(Result.series_id == result.series_id, Result.alert_id.is_not(None))
+            .order_by(Result.revision.desc())
+            .limit(1)
+        )
+        open_alert = cls._open_alert(session, Result.series_id == result.series_id)
+        if open_alert is None and (urgent if told is None else told.category != result.category):
+            open_alert = cls._open_alert_of_study(session, result) or cls._new_alert(session, result, at)
         if open_alert is None:
-            session.add(Alert(result_id=result.id, state=AlertState.PENDING, pages=0, raised_at=at))
-        else:
-            open_alert.result_id = result.id
-            _note(session, result.series_id, at, "alert_amended", f"now for revision {result.revision}")
+            return
+        is_known = session.scalar(select(Result.id).where(Result.alert_id == open_alert.id).limit(1))
+        result.alert_id = open_alert.id
+        if is_known is not None:
+            session.flush()
+            said = f"now for revision {result.revision}: {_spoken(result.category)}"
+            cls._note_alert(session, open_alert.id, at, "alert_amended", said)
 
     @staticmethod
-    def _open_alert(session: Session, series_id: int) -> Alert | None:
+    def _new_alert(session: Session, result: Result, at: datetime) -> Alert:
+        study_uid = session.scalars(
+            select(Series.study_instance_uid).where(Series.id == result.series_id)
+        ).one()
+        alert = Alert(study_instance_uid=study_uid, state=AlertState.PENDING, pages=0, raised_at=at)
+        session.add(alert)
+        session.flush()
+        return alert
+
+    @staticmethod
+    def _open_alert(session: Session, where: ColumnElement[bool]) -> Alert | None:
         return session.scalar(
             select(Alert)
-            .join(Result, Result.id == Alert.result_id)
-            .where(Result.series_id == series_id, Alert.state.in_(_UNANSWERED))
+            .join(Result, Result.alert_id == Alert.id)
+            .where(where, Alert.state.in_(_UNANSWERED))
+            .order_by(Alert.id.desc())
+            .limit(1)
         )
+
+    @staticmethod
+    def _open_alert_of_study(session: Session, result: Result) -> Alert | None:
+        study_uid = select(Series.study_instance_uid).where(Series.id == result.series_id).scalar_subquery()
+        return session.scalar(
+            select(Alert)
+            .where(Alert.study_instance_uid == study_uid, Alert.state.in_(_UNANSWERED))
+            .order_by(Alert.id.desc())
+            .limit(1)
+        )
+
+    @staticmethod
+    def _note_alert(session: Session, alert_id: int, at: datetime, event: str, detail: str) -> None:
+        """Into the timeline of every series that the alert speaks for."""
+        for series_id in session.scalars(
+            select(Result.series_id).where(Result.alert_id == alert_id).distinct()
+        ).all():
+            _note(session, series_id, at, event, detail)
+
+    @staticmethod
+    def _note_sender(session: Session, ae_title: str, at: datetime) -> None:
+        sender = session.get(Sender, ae_title)
+        if sender is None:
+            session.add(Sender(ae_title=ae_title, first_at=at, last_at=at))
+        elif at - sender.last_at > _SENDER_RESOLUTION:
+            # Not at every instance: on PostgreSQL the sender's associations would wait for each other.
+            sender.last_at = at
 
     @staticmethod
     def _newest_concluded(session: Session, series_id: int) -> Result | None:
@@ -548,13 +739,18 @@ class Store:
 
     @staticmethod
     def _follow_ups(session: Session, result: Result) -> FollowUps:
+        report_id = session.scalar(
+            select(Report.id).where(Report.result_id == result.id, Report.state == ReportState.PENDING)
+        )
+        alert_id = session.scalar(
+            select(Alert.id).where(Alert.id == result.alert_id, Alert.state.in_(_UNANSWERED))
+        )
+        earlier = select(Result.id).where(Result.alert_id == alert_id, Result.id < result.id).limit(1)
         return FollowUps(
-            report_id=session.scalar(
-                select(Report.id).where(Report.result_id == result.id, Report.state == ReportState.PENDING)
-            ),
-            alert_id=session.scalar(
-                select(Alert.id).where(Alert.result_id == result.id, Alert.state != AlertState.ACKNOWLEDGED)
-            ),
+            report_id=report_id,
+            alert_id=alert_id,
+            is_amended=alert_id is not None and session.scalar(earlier) is not None,
+            refused_result_id=result.id if result.revision and result.category is None else None,
         )
 
     @staticmethod
@@ -569,3 +765,7 @@ def _lock_series(session: Session, where: ColumnElement[bool]) -> Series | None:
 
 def _note(session: Session, series_id: int, at: datetime, event: str, detail: str) -> None:
     session.add(Event(series_id=series_id, at=at, event=event, detail=detail))
+
+
+def _spoken(category: str | None) -> str:
+    return category or "not assessed"
