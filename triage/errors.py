@@ -3,6 +3,7 @@
     TriageError
     +-- Transient             worth another try: the world may be better in a moment
     |   +-- PeerUnavailable   a DICOM peer did not answer, or answered "later"
+    |   +-- RepositoryUnavailable   the audit record repository took no message
     +-- Permanent             another try gives the same answer: show it to a person
         +-- ConfigError       the configuration says something we cannot do
         +-- BundleError       a model bundle does not keep what its spec promises
@@ -46,6 +47,10 @@ class Permanent(TriageError):
 
 class PeerUnavailable(Transient):
     """A DICOM peer did not answer, or asked us to come back."""
+
+
+class RepositoryUnavailable(Transient):
+    """The audit record repository could not be reached, or ended the connection."""
 
 
 class ConfigError(Permanent):

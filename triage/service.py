@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,18 +13,23 @@ from pathlib import Path
 import uvicorn
 from pydicom.uid import generate_uid
 
+from triage import __version__
 from triage.config import Config
+from triage.core.audit import OURSELVES, Action, Deed
+from triage.core.audit_kinds import AuditSource
 from triage.edges.dimse import Scp, start_scp
 from triage.edges.disk import write_durably
 from triage.edges.engine import Engine
 from triage.edges.inbox import open_inbox
 from triage.edges.inference import Model, newest_bundle, open_model
-from triage.edges.store import Store, Watchbook
+from triage.edges.store import AuditTrail, Store, Watchbook
+from triage.edges.syslog import open_syslog
 from triage.edges.volumes import Shelf
 from triage.errors import ConfigError
 from triage.flow.alert import alert, tell_technologist
 from triage.flow.analyse import analyse
 from triage.flow.deliver import deliver
+from triage.flow.forward_audit import AuditForwarder
 from triage.flow.gather import Gatherer, wait_for_silence
 from triage.flow.line import Line
 from triage.flow.on_call import open_on_call
@@ -89,6 +95,7 @@ def running(config: Config) -> Iterator[Service]:
     """
     with contextlib.ExitStack() as stack:
         line = _build(config, stack)
+        _keep_the_trail(line, stack)
         gatherer = Gatherer(line)
         for name, workflow in _WORKFLOWS.items():
             line.engine.register(name, partial(workflow, line))
@@ -126,6 +133,7 @@ def _build(config: Config, stack: contextlib.ExitStack) -> Line:
         config=config,
         store=store,
         watchbook=Watchbook(store.engine),
+        audit=AuditTrail(store.engine),
         inbox=open_inbox(folder / "inbox"),
         shelf=Shelf(folder / "volumes"),
         model=model,
@@ -149,6 +157,33 @@ def opened_store(config: Config) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def _keep_the_trail(line: Line, stack: contextlib.ExitStack) -> None:
+    """Record that the service starts and, at its end, that it stops; forward both and all between."""
+    config = line.config
+    if config.audit.syslog_address:
+        repository = open_syslog(
+            config.audit.syslog_address,
+            ca=config.audit.syslog_ca,
+            certificate=config.audit.tls_certificate,
+            key=config.audit.tls_key,
+        )
+        source = AuditSource(
+            host=socket.gethostname(),
+            url=config.http.public_url,
+            ae_title=config.dicom.ae_title,
+            pacs=config.pacs.address.ae_title if config.pacs.address else "",
+        )
+        forwarder = AuditForwarder(line.audit, repository, source)
+        forwarder.start()
+        stack.callback(forwarder.stop)
+
+    def record(action: Action) -> None:
+        line.audit.record(Deed(actor=OURSELVES, action=action, detail=f"triage {__version__}"), line.now())
+
+    record(Action.SERVICE_STARTED)
+    stack.callback(record, Action.SERVICE_STOPPED)
 
 
 def open_chosen_model(config: Config) -> Model:

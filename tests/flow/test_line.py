@@ -26,6 +26,7 @@ from tests.conftest import Webhook, make_tiny_bundle, until
 from tests.flow.conftest import Pacs, Start, ended, events, push, view_of
 from triage.config import load
 from triage.core import escalation
+from triage.core.audit import Action
 from triage.core.lifecycle import AlertState, ReportState, SeriesState
 from triage.edges import dimse
 from triage.edges.dimse import ReceivedObject, Status, echo, send, send_files
@@ -209,6 +210,9 @@ def test_pages_repeat_until_someone_answers(start: Start, webhook: Webhook, tmp_
 
     assert acknowledge(service.line, series_id, "Dr Kim")
     assert not acknowledge(service.line, series_id, "Dr Lee")
+    trail = [entry.deed for entry in service.line.audit.entries()]
+    answers = [(deed.actor, deed.series_id) for deed in trail if deed.action is Action.ACKNOWLEDGED]
+    assert answers == [("Dr Kim", series_id)]
 
     view = view_of(service, images)
     assert view.alert is not None

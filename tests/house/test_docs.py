@@ -10,6 +10,8 @@ from highdicom.sr import CodedConcept
 from triage.cli import _parser
 from triage.config import keys, variable_name
 from triage.core import report
+from triage.core.audit import Action
+from triage.core.audit_kinds import KINDS
 from triage.core.trouble import MEANINGS, Trouble
 from triage.core.volume import Reason
 from triage.edges.dimse import Status
@@ -59,6 +61,14 @@ def test_every_event_is_explained() -> None:
 def test_every_trouble_is_in_the_runbook(trouble: Trouble) -> None:
     assert f"\n## {trouble.value}\n" in (ROOT / "docs" / "runbook.md").read_text()
     assert MEANINGS[trouble]
+
+
+@pytest.mark.parametrize("action", Action)
+def test_every_action_stands_in_the_audit_page_with_its_message(action: Action) -> None:
+    kind = KINDS[action]
+    table = kind.table or "our own"
+    row = f"| `{action}` | {kind.event.meaning} ({kind.event.value}, {table}) | {kind.action_code} |"
+    assert row in (ROOT / "docs" / "audit.md").read_text()
 
 
 def test_every_variable_in_the_deployment_files_exists() -> None:

@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 CORE_MAY_USE = {
     "numpy", "scipy", "pydicom", "highdicom", "pydantic", "collections", "dataclasses", "datetime", "enum",
     "typing", "functools", "itertools", "math", "re", "struct", "json", "io", "pathlib", "hashlib", "uuid",
-    "warnings", "operator", "contextlib", "statistics", "zlib",
+    "warnings", "operator", "contextlib", "statistics", "zlib", "xml", "ipaddress",
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from triage.core.escalation import OnCallLadder
 from triage.core.lifecycle import ReportState
 from triage.core.volume import DwiVolume, VolumeKind
 from triage.edges.pager import Contact
-from triage.edges.store import Arrival, BuiltReport, Conclusion, FollowUps, Store, Watchbook
+from triage.edges.store import Arrival, AuditTrail, BuiltReport, Conclusion, FollowUps, Store, Watchbook
 from triage.edges.volumes import Shelf
 from triage.flow.line import Line
 from triage.flow.on_call import OnCall
@@ -236,6 +236,7 @@ def site(tmp_path: Path, empty_database: Path, web_server: WebServer) -> Iterato
         config=Config(),
         store=store,
         watchbook=Watchbook(store.engine),
+        audit=AuditTrail(store.engine),
         inbox=cast(Any, None),
         shelf=Shelf(tmp_path / "volumes"),
         model=cast(Any, None),

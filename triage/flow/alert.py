@@ -125,9 +125,12 @@ def tell_amended(line: Line, alert_id: int) -> None:
     line.engine.tell(alert_workflow_id(alert_id), _NEWS, _AMENDED)
 
 
-def acknowledge(line: Line, series_id: int, by: str) -> bool:
-    """A person answers for a series: no further page. False where there was nothing to answer."""
-    alert_id = line.store.acknowledge(series_id, by, line.now())
+def acknowledge(line: Line, series_id: int, by: str, address: str = "") -> bool:
+    """A person answers for a series: no further page. False where there was nothing to answer.
+
+    address: where the answer came from, for the audit trail.
+    """
+    alert_id = line.store.acknowledge(series_id, by, line.now(), address)
     if alert_id is None:
         return False
     line.engine.tell(alert_workflow_id(alert_id), _NEWS, _ACKNOWLEDGED)

@@ -25,9 +25,12 @@ async def deliver(line: Line, report_id: int) -> None:
         pause_s = min(pause_s * 2, line.config.pacs.retry_longest_s)
 
 
-def resend(line: Line, report_id: int, by: str) -> bool:
-    """Send a report once more, under the same UID: False where it is on its way already."""
-    if not line.store.requeue_report(report_id, line.now(), by):
+def resend(line: Line, report_id: int, by: str, address: str = "") -> bool:
+    """Send a report once more, under the same UID: False where it is on its way already.
+
+    address: where the wish came from, for the audit trail.
+    """
+    if not line.store.requeue_report(report_id, line.now(), by, address):
         return False
     line.engine.revive("deliver", deliver_workflow_id(report_id), report_id)
     _log.info("report_requeued report=%d", report_id)

@@ -8,7 +8,7 @@ from triage.config import Config
 from triage.edges.engine import Engine
 from triage.edges.inbox import Inbox
 from triage.edges.inference import Model
-from triage.edges.store import Store, Watchbook
+from triage.edges.store import AuditTrail, Store, Watchbook
 from triage.edges.volumes import Shelf
 from triage.flow.on_call import OnCall
 
@@ -17,6 +17,7 @@ from triage.flow.on_call import OnCall
 class Line:
     """The edges, the configuration and the clock. Built once, by `triage.service`.
 
+    audit: what people and peers did is recorded there: `line.audit.record(Deed(...), line.now())`.
     now: the present moment, aware UTC.
     device_uid: this installation, as reports name it.
     """
@@ -24,6 +25,7 @@ class Line:
     config: Config
     store: Store
     watchbook: Watchbook
+    audit: AuditTrail
     inbox: Inbox
     shelf: Shelf
     model: Model

@@ -3,6 +3,7 @@
 Callers see functions named after what they answer or what became true, and rows; never a session.
 """
 
+from triage.edges.store.audit import AuditTrail
 from triage.edges.store.store import (
     Arrival,
     Assessment,
@@ -22,6 +23,7 @@ __all__ = [
     "Alert",
     "Arrival",
     "Assessment",
+    "AuditTrail",
     "Backlog",
     "BuiltReport",
     "Call",

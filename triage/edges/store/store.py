@@ -13,8 +13,10 @@ from sqlalchemy import ColumnElement, Engine, Select, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, defer
 
+from triage.core.audit import OURSELVES, Action, Deed
 from triage.core.finding import Category
 from triage.core.lifecycle import ENDED, AlertState, ReportState, SeriesState, moved
+from triage.edges.store.audit import add_entry
 from triage.edges.store.database import migrate, open_engine, reading, writing
 from triage.edges.store.tables import Alert, Event, Instance, Page, Report, Result, Sender, Series
 
@@ -287,7 +289,7 @@ class Store:
                     series.state = moved(series.state, SeriesState.ANALYSING)
                 _note(session, series_id, series.last_instance_at, "last_instance", "")
                 _note(session, series_id, at, "complete", because)
-                session.flush()
+                _audit_reception(session, series, begun, at)
             return Assessment(begun.id, series_id, after_instance_id, begun.up_to_instance_id)
 
     # What it ended in
@@ -388,7 +390,10 @@ class Store:
             if report.state is not ReportState.STORED:
                 report.state, report.stored_at, report.last_error = ReportState.STORED, at, None
                 report.attempts += 1
-                _note(session, self._series_of_result(session, report.result_id), at, "report_stored", detail)
+                series_id = self._series_of_result(session, report.result_id)
+                _note(session, series_id, at, "report_stored", detail)
+                sent = Deed(actor=OURSELVES, action=Action.REPORT_SENT, series_id=series_id, detail=detail)
+                add_entry(session, sent, at)
 
     def report_not_stored(self, report_id: int, at: datetime, error: str, *, final: bool) -> None:
         """One try failed; `final` when no other will follow."""
@@ -403,7 +408,7 @@ class Store:
                 event = "report_failed" if final else "report_delayed"
                 _note(session, self._series_of_result(session, report.result_id), at, event, error)
 
-    def requeue_report(self, report_id: int, at: datetime, by: str) -> bool:
+    def requeue_report(self, report_id: int, at: datetime, by: str, address: str = "") -> bool:
         """Somebody wants a report sent again: whether it was not on its way already."""
         with writing(self.engine) as session:
             report = session.get_one(Report, report_id)
@@ -413,6 +418,8 @@ class Store:
             report.attempts, report.last_error = 0, None
             series_id = self._series_of_result(session, report.result_id)
             _note(session, series_id, at, "report_requeued", f"by {by}")
+            deed = Deed(actor=by, action=Action.REPORT_RESENT, address=address, series_id=series_id)
+            add_entry(session, deed, at)
             return True
 
     def undelivered(self) -> Sequence[tuple[int, int, str]]:
@@ -472,6 +479,7 @@ class Store:
         with writing(self.engine) as session:
             session.get_one(Series, series_id).freed_at = at
             _note(session, series_id, at, "freed", "the images were deleted here; the result stays")
+            add_entry(session, Deed(actor=OURSELVES, action=Action.IMAGES_FREED, series_id=series_id), at)
 
     def came_back(self, series_id: int) -> None:
         """Images of a freed series are here again, and have to be freed again."""
@@ -538,7 +546,7 @@ class Store:
             series_id = self._series_of_result(session, result_id)
             _note(session, series_id, at, "technologist_told", detail)
 
-    def acknowledge(self, series_id: int, by: str, at: datetime) -> int | None:
+    def acknowledge(self, series_id: int, by: str, at: datetime, address: str = "") -> int | None:
         """A person answers: the alert that was open, or None where there was none to answer."""
         with writing(self.engine) as session:
             alert = self._open_alert(session, Result.series_id == series_id)
@@ -546,6 +554,8 @@ class Store:
                 return None
             alert.state, alert.acknowledged_by, alert.acknowledged_at = AlertState.ACKNOWLEDGED, by, at
             self._note_alert(session, alert.id, at, "acknowledged", f"by {by}")
+            deed = Deed(actor=by, action=Action.ACKNOWLEDGED, address=address, series_id=series_id)
+            add_entry(session, deed, at)
             return alert.id
 
     # Showing
@@ -769,3 +779,19 @@ def _note(session: Session, series_id: int, at: datetime, event: str, detail: st
 
 def _spoken(category: str | None) -> str:
     return category or "not assessed"
+
+
+def _audit_reception(session: Session, series: Series, begun: Result, at: datetime) -> None:
+    # Once an assessment: an entry an instance would tell no more, and cost a disk sync an instance.
+    received = select(func.count()).where(
+        Instance.series_id == series.id,
+        Instance.id > begun.after_instance_id,
+        Instance.id <= begun.up_to_instance_id,
+    )
+    deed = Deed(
+        actor=series.calling_ae,
+        action=Action.IMAGES_RECEIVED,
+        series_id=series.id,
+        detail=f"{session.scalar(received)} instances",
+    )
+    add_entry(session, deed, at)

@@ -198,6 +198,12 @@ def _audit() -> None:
                 f"CREATE TRIGGER audit_entry_refuses_{change.lower()} BEFORE {change} ON audit_entry"
                 " BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
             )
+        # INSERT OR REPLACE deletes without asking the trigger above.
+        op.execute(
+            "CREATE TRIGGER audit_entry_refuses_replace BEFORE INSERT ON audit_entry"
+            " WHEN EXISTS (SELECT 1 FROM audit_entry WHERE id = NEW.id)"
+            " BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
+        )
 
 
 def downgrade() -> None:
