@@ -170,7 +170,7 @@ def _small_pacs(received: Received) -> Iterator[int]:
         received.reports.add(instance.sop_instance_uid)
         return Status.SUCCESS
 
-    scp: Scp = start_scp(ae_title="DEMOPACS", host="127.0.0.1", port=0, max_associations=10, store=store)
+    scp: Scp = start_scp(ae_title="DEMOPACS", host="127.0.0.1", port=0, store=store)
     try:
         yield scp.port
     finally:

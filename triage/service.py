@@ -14,10 +14,10 @@ import uvicorn
 from pydicom.uid import generate_uid
 
 from triage import __version__
-from triage.config import Config
+from triage.config import Config, DicomSettings
 from triage.core.audit import OURSELVES, Action, Deed
 from triage.core.audit_kinds import AuditSource
-from triage.edges.dimse import Scp, start_scp
+from triage.edges.dimse import Admission, Scp, Tls, start_scp
 from triage.edges.disk import write_durably
 from triage.edges.engine import Engine
 from triage.edges.inbox import open_inbox
@@ -110,14 +110,33 @@ def running(config: Config) -> Iterator[Service]:
             ae_title=config.dicom.ae_title,
             host=config.dicom.host,
             port=config.dicom.port,
-            max_associations=config.dicom.max_associations,
             store=partial(receive, line, gatherer),
+            admission=_admission(config.dicom),
+            tls=_tls(config.dicom),
         )
         stack.callback(scp.stop)
         _log.info("service_ready dicom_port=%d provider=%s", scp.port, line.model.provider)
         if not line.on_call.is_anybody:
             _log.warning("alerts_not_configured key=alerts.ladder")
         yield Service(line, scp, gatherer, watch)
+
+
+def _admission(dicom: DicomSettings) -> Admission:
+    return Admission(
+        max_associations=dicom.max_associations,
+        max_associations_per_peer=dicom.max_associations_per_peer,
+        max_pdu_bytes=dicom.max_pdu_bytes,
+        max_dataset_bytes=dicom.series_limit_bytes,
+        idle_s=dicom.idle_s,
+        ae_titles=dicom.allowed_ae_titles,
+        addresses=dicom.allowed_addresses,
+    )
+
+
+def _tls(dicom: DicomSettings) -> Tls | None:
+    if dicom.tls_certificate is None or dicom.tls_key is None:
+        return None
+    return Tls(dicom.tls_certificate, dicom.tls_key, dicom.tls_client_ca)
 
 
 def _build(config: Config, stack: contextlib.ExitStack) -> Line:

@@ -44,9 +44,7 @@ class Pacs:
     def __init__(self) -> None:
         self.received: list[Dataset] = []
         self.answer = Status.SUCCESS
-        self.scp: Scp = start_scp(
-            ae_title="PACS", host="127.0.0.1", port=0, max_associations=5, store=self._store
-        )
+        self.scp: Scp = start_scp(ae_title="PACS", host="127.0.0.1", port=0, store=self._store)
 
     def _store(self, instance: ReceivedObject) -> Status:
         if self.answer is Status.SUCCESS:

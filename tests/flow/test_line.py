@@ -4,7 +4,7 @@ import io
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -28,7 +28,6 @@ from triage.config import load
 from triage.core import escalation
 from triage.core.audit import Action
 from triage.core.lifecycle import AlertState, ReportState, SeriesState
-from triage.edges import dimse
 from triage.edges.dimse import ReceivedObject, Status, echo, send, send_files
 from triage.errors import BundleError, ConfigError, PeerUnavailable, ReportRefused
 from triage.flow.alert import acknowledge
@@ -40,6 +39,20 @@ from triage.service import Service, open_chosen_model, running
 def test_echo_is_answered(start: Start) -> None:
     service = start()
     echo(to=("TRIAGE", "127.0.0.1", service.scp.port), calling_ae="TEST", timeout_s=5)
+
+
+def test_who_may_send_is_what_the_configuration_says(start: Start) -> None:
+    service = start(DICOM__ALLOWED_AE_TITLES="MR1, MR2", DICOM__ALLOWED_ADDRESSES="127.0.0.0/8")
+    to = ("TRIAGE", "127.0.0.1", service.scp.port)
+    echo(to=to, calling_ae="MR2", timeout_s=5)
+    with pytest.raises(PeerUnavailable, match="rejected the association"):
+        echo(to=to, calling_ae="MR3", timeout_s=5)
+
+
+def test_a_dicom_certificate_that_is_missing_is_named_at_the_start(start: Start, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.pem")
+    with pytest.raises(ConfigError, match=r"dicom\.tls_certificate: .* cannot be read"):
+        start(DICOM__TLS_CERTIFICATE=missing, DICOM__TLS_KEY=missing)
 
 
 def test_a_whole_series_is_judged_at_once(start: Start, tmp_path: Path) -> None:
@@ -530,23 +543,6 @@ def test_what_was_abandoned_is_taken_up_at_a_start(
 
     until(lambda: webhook.messages, what="the page")
     until(lambda: small_pacs.received, what="the report")
-
-
-def test_half_a_pdu_does_not_hold_an_association_for_ever(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dimse, "_SILENCE_S", 0.5)
-    service = start(DICOM__MAX_ASSOCIATIONS="1")
-    with socket.create_connection(("127.0.0.1", service.scp.port)) as silent:
-        silent.sendall(b"\x01\x00\x00\x00\x10\x00half")
-
-        def answers() -> bool:
-            with suppress(PeerUnavailable):
-                echo(to=("TRIAGE", "127.0.0.1", service.scp.port), calling_ae="TEST", timeout_s=2)
-                return True
-            return False
-
-        until(answers, timeout_s=20, what="a free association")
 
 
 def test_an_interrupted_scan_that_looks_whole_is_not_judged(start: Start, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_phantom_then_send(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
 
     assert main(["phantom", str(tmp_path / "study"), "--aspects", "9"]) == 0
     (tmp_path / "study" / "notes.txt").write_text("not DICOM")
-    scp = start_scp(ae_title="TRIAGE", host="127.0.0.1", port=0, max_associations=2, store=store)
+    scp = start_scp(ae_title="TRIAGE", host="127.0.0.1", port=0, store=store)
     try:
         assert main(["send", str(tmp_path / "study"), f"TRIAGE@127.0.0.1:{scp.port}"]) == 0
     finally:
@@ -62,7 +62,6 @@ def test_send_tells_what_was_refused(capsys: pytest.CaptureFixture[str], tmp_pat
         ae_title="TRIAGE",
         host="127.0.0.1",
         port=0,
-        max_associations=2,
         store=lambda _: Status.OUT_OF_RESOURCES,
     )
     try:

@@ -1,11 +1,14 @@
 """What the documents state is what the code does."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 from highdicom.sr import CodedConcept
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from triage.cli import _parser
 from triage.config import keys, variable_name
@@ -77,6 +80,14 @@ def test_every_variable_in_the_deployment_files_exists() -> None:
     used |= set(re.findall(r"\bTRIAGE_\w+__\w+", (ROOT / "deploy" / "Dockerfile").read_text()))
     used |= set(re.findall(r"\bTRIAGE_\w+__\w+", README + (ROOT / "docs" / "install.md").read_text()))
     assert used <= VARIABLES
+
+
+def test_the_lock_holds_what_the_package_depends_on() -> None:
+    """`make lock` after every change of the dependencies."""
+    pinned = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    for dependency in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]:
+        requirement = Requirement(dependency)
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), dependency
 
 
 def test_the_image_names_a_bundle_that_exists() -> None:

@@ -15,6 +15,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "triage.config": ("triage.errors", "triage.config"),
     "triage.core": ("triage", "triage.errors", "triage.core"),
     "triage.edges.store": ("triage.errors", "triage.core", "triage.edges.store"),
+    "triage.edges.dimse": ("triage.errors", "triage.edges.dimse"),
     "triage.edges": ("triage.errors", "triage.core", "triage.edges.disk"),
     "triage.flow": ("triage.errors", "triage.config", "triage.core", "triage.edges", "triage.flow"),
     "triage.web": (

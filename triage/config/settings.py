@@ -160,13 +160,13 @@ class DicomSettings(BaseModel):
         tuple[Annotated[str, AfterValidator(check_network)], ...], BeforeValidator(split_words)
     ] = Field(
         (),
-        description="Addresses and networks that may connect, such as 10.1.0.0/16; 0.0.0.0/0 for every one."
-        " Empty: every one, which is possible on this machine only.",
+        description="Addresses and networks that may connect, such as 10.1.0.0/16; 0.0.0.0/0 for every one,"
+        " ::/0 for IPv6. Empty: every one, which is possible on this machine only.",
     )
     tls_certificate: FileOrNone = Field(
         None, description="PEM file of our certificate with its chain. Empty: no TLS."
     )
-    tls_key: FileOrNone = Field(None, description="PEM file of the certificate's private key.")
+    tls_key: FileOrNone = Field(None, description="PEM file of the certificate's private key, not encrypted.")
     tls_client_ca: FileOrNone = Field(
         None,
         description="PEM file of the authorities whose client certificates are demanded. Empty: none is"
@@ -191,7 +191,7 @@ class DicomSettings(BaseModel):
     series_limit_bytes: Count = Field(
         512 * 2**20,
         description="Bytes that the images of one volume may take, as files and as pixels: 512 MiB."
-        " More are not judged.",
+        " More are not judged, and an association that sends one longer data set is ended.",
     )
 
     @field_validator("b_window_high")

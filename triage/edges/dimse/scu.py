@@ -1,148 +1,20 @@
-"""DICOM on the network: one Storage SCP that calls a handler, and an SCU that sends one object.
+"""The SCU: send objects as they are, one report, or an echo."""
 
-The sender's Nagle timer waits for our delayed acknowledgement, 40 ms at a time, whenever a PDU leaves in
-two pieces. TCP_NODELAY on our side and TCP_QUICKACK, which the kernel clears and we therefore set again
-after every read and every answer, take that wait away for every sender.
-"""
-
-import socket
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.events import EventHandlerType
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import ThreadedAssociationServer
 
+from triage.edges.dimse.status import Status
+from triage.edges.dimse.transport import hasten
 from triage.errors import PeerUnavailable, ReportRefused
-
-# How long a peer may be silent while it sets up an association or within a PDU.
-_SILENCE_S = 30.0
-
-
-class Status(IntEnum):
-    """C-STORE response status (PS3.4 B.2.3 and PS3.7 9.1.1.1.9)."""
-
-    SUCCESS = 0x0000
-    PEER_PROCESSING_FAILURE = 0x0110
-    OUT_OF_RESOURCES = 0xA700
-    DATA_SET_DOES_NOT_MATCH = 0xA900
-    CANNOT_UNDERSTAND = 0xC000
-    DIFFERENT_CONTENT = 0xC001
-    PROCESSING_FAILURE = 0xC002
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedObject:
-    """One C-STORE request, undecoded.
-
-    content: a complete Part 10 file: preamble, meta header, and the data set exactly as received.
-    """
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    calling_ae: str
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Scp:
-    """A running Storage SCP."""
-
-    server: ThreadedAssociationServer
-    ae: AE
-
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return int(self.server.server_address[1])
-
-    @property
-    def is_listening(self) -> bool:
-        """Whether the port is open."""
-        return self.server.socket is not None and self.server.socket.fileno() >= 0
-
-    def stop(self) -> None:
-        """Abort what is running and close the port."""
-        self.ae.shutdown()
-
-
-def start_scp(
-    *,
-    ae_title: str,
-    host: str,
-    port: int,
-    max_associations: int,
-    store: Callable[[ReceivedObject], Status],
-) -> Scp:
-    """Listen for C-ECHO and C-STORE of every storage SOP class, private ones too, in any transfer syntax.
-
-    store: called in the association's thread; its status is the answer. It must not raise.
-    Raises OSError where the port cannot be had.
-    """
-    # A scanner pushes private classes among the images; refusing their context makes some of them stop.
-    _config.UNRESTRICTED_STORAGE_SERVICE = True
-    ae = AE(ae_title=ae_title)
-    ae.maximum_associations = max_associations
-    ae.maximum_pdu_size = 0
-    ae.acse_timeout = _SILENCE_S
-    ae.add_supported_context(Verification)
-
-    def on_store(event: evt.Event) -> int:
-        request = cast(C_STORE, event.request)
-        return store(
-            ReceivedObject(
-                sop_class_uid=str(request.AffectedSOPClassUID),
-                sop_instance_uid=str(request.AffectedSOPInstanceUID),
-                calling_ae=event.assoc.requestor.ae_title.strip(),
-                content=event.encoded_dataset(),
-            )
-        )
-
-    handlers: list[EventHandlerType] = [
-        (evt.EVT_C_STORE, on_store),
-        (evt.EVT_CONN_OPEN, _limit_silence),
-        (evt.EVT_CONN_OPEN, _hasten),
-        (evt.EVT_DATA_RECV, _hasten),
-        (evt.EVT_DATA_SENT, _hasten),
-    ]
-    server = ae.start_server((host, port), block=False, evt_handlers=handlers)
-    return Scp(cast(ThreadedAssociationServer, server), ae)
-
-
-def _limit_silence(event: evt.Event) -> None:
-    # pynetdicom's own timers do not run while it reads a PDU: a peer that falls silent in the middle of
-    # one would hold its association for ever, and a hundred of them the whole service.
-    raw = _socket_of(event)
-    if raw is not None:
-        raw.settimeout(_SILENCE_S)
-
-
-def _hasten(event: evt.Event) -> None:
-    raw = _socket_of(event)
-    if raw is None:
-        return
-    try:
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_QUICKACK"):
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-    except OSError:
-        # The peer has hung up in the meantime; the association's own thread deals with that.
-        return
-
-
-def _socket_of(event: evt.Event) -> socket.socket | None:
-    connection = event.assoc.dul.socket
-    return connection.socket if connection is not None else None
 
 
 def send(
@@ -268,6 +140,7 @@ def _associate(ae: AE, to: tuple[str, str, int]) -> Association:
     except OSError as error:
         raise PeerUnavailable(f"{title}@{host}:{port} could not be reached: {error.strerror}") from error
     if association.is_established:
+        _leave_answers_to_who_asked(association)
         return association
     # pynetdicom aborts an association in which the peer accepted nothing that was proposed.
     if association.rejected_contexts and not association.accepted_contexts:
@@ -277,3 +150,23 @@ def _associate(ae: AE, to: tuple[str, str, int]) -> Association:
         raise ReportRefused(f"{title}@{host}:{port} accepts none of: {names}")
     what = "rejected the association" if association.is_rejected else "could not be reached"
     raise PeerUnavailable(f"{title}@{host}:{port} {what}")
+
+
+def _hasten(event: evt.Event) -> None:
+    connection = event.assoc.dul.socket
+    if connection is not None and connection.socket is not None:
+        hasten(connection.socket)
+
+
+def _leave_answers_to_who_asked(association: Association) -> None:
+    """Keep the association's own thread from taking an answer off the queue.
+
+    It says that it pauses a moment before it does; an answer that comes just then is lost to the caller, who
+    waits until the timeout. A peer sends an SCU nothing but answers, so that thread has nothing to take.
+    """
+    wait = association.dimse.get_msg
+
+    def get_msg(block: bool = False) -> Any:  # noqa: FBT001, FBT002 - as pynetdicom calls it
+        return wait(block) if block else (None, None)
+
+    association.dimse.get_msg = get_msg  # type: ignore[method-assign]
