@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from triage.core.access import Role
+from triage.edges.store import Accounts, Store
+
 ROOT = Path(__file__).parents[1]
+API_TOKEN = "a token for tests only"
 IN_CI = os.environ.get("CI") == "true"
 
 
@@ -287,8 +292,23 @@ class ServiceProcess:
         return f"http://127.0.0.1:{self.http_port}"
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.address + path, timeout=10) as answer:
-            return json.load(answer)
+        return json.loads(self.page(path))
+
+    def post(self, path: str, body: object) -> Any:
+        return json.loads(self.page(path, json.dumps(body).encode()))
+
+    def page(self, path: str, body: bytes | None = None) -> str:
+        """What a program with the service's token gets."""
+        headers = {"Authorization": f"Bearer {API_TOKEN}", "Content-Type": "application/json"}
+        request = urllib.request.Request(self.address + path, body, headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def add_account(self, name: str, password: str, role: Role) -> None:
+        """Somebody who can log in to the page, made beside the running service."""
+        store = Store.open(f"sqlite:///{self.environment['TRIAGE_STORE__DIR']}/triage.db")
+        Accounts(store.engine).add(name, password, role, datetime.now(UTC))
+        store.close()
 
     def series(self, uid: str) -> dict[str, Any] | None:
         try:
@@ -321,6 +341,7 @@ def service_process(tmp_path: Path) -> Iterator[Callable[..., ServiceProcess]]:
             "TRIAGE_DICOM__HOST": "127.0.0.1",
             "TRIAGE_DICOM__PORT": str(dicom_port),
             "TRIAGE_HTTP__PORT": str(http_port),
+            "TRIAGE_HTTP__API_TOKEN": API_TOKEN,
             "TRIAGE_DICOM__QUIET_S": "1",
         }
         environment |= {f"TRIAGE_{key}": value for key, value in settings.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from triage import __version__
 from triage.config import ENVIRONMENT_PREFIX, Config, PeerAddress, explain, load, parse_peer_address
+from triage.core.access import Role
 from triage.errors import TriageError
 
 
@@ -30,12 +31,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(parsed: argparse.Namespace) -> int:
     """Receive, analyse, report, alert and show, until SIGINT or SIGTERM."""
+    from triage.edges.store.accounts import FIRST_ADMIN
     from triage.edges.telemetry import start_logging
     from triage.service import running
 
     config = _config(parsed)
     start_logging()
     with running(config) as service:
+        if service.one_time_password:
+            # Not through the log: it goes to whoever starts the service for the first time, and nowhere else.
+            print(
+                f"First start: log in at {config.http.public_url} as {FIRST_ADMIN} with the one-time password"
+                f" {service.one_time_password}",
+                file=sys.stderr,
+                flush=True,
+            )
         service.serve_web()
     return 0
 
@@ -49,6 +59,20 @@ def check_config(parsed: argparse.Namespace) -> int:
         return 0
     print(explain(_config(parsed)))
     return 0
+
+
+def account(parsed: argparse.Namespace) -> int:
+    """Say who may log in: list, add NAME --role, password NAME, disable NAME, enable NAME."""
+    from triage.credentials import account
+
+    return account(_config(parsed), parsed)
+
+
+def token(parsed: argparse.Namespace) -> int:
+    """Say which programs may ask: list, add NAME --role, revoke NAME."""
+    from triage.credentials import token
+
+    return token(_config(parsed), parsed)
 
 
 def send(parsed: argparse.Namespace) -> int:
@@ -201,6 +225,8 @@ def _parser() -> argparse.ArgumentParser:
         ("check-config", check_config),
         ("alert-test", alert_test),
         ("resend", resend),
+        ("account", account),
+        ("token", token),
     ):
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.add_argument(
@@ -209,11 +235,17 @@ def _parser() -> argparse.ArgumentParser:
             help=f"TOML file; environment variables {ENVIRONMENT_PREFIX}SECTION__KEY go over it",
         )
         command.set_defaults(run=run)
-        if run is check_config:
-            command.add_argument("--example", action="store_true", help="print a file with every default")
-            command.add_argument("--table", action="store_true", help="print every key as Markdown tables")
-    command.add_argument("reports", type=int, nargs="*", metavar="REPORT", help="numbers from the list")
-    command.add_argument("--all", action="store_true", help="every report that was given up")
+    configured = commands.choices
+    configured["check-config"].add_argument(
+        "--example", action="store_true", help="print a file with every default"
+    )
+    configured["check-config"].add_argument(
+        "--table", action="store_true", help="print every key as Markdown tables"
+    )
+    configured["resend"].add_argument("reports", type=int, nargs="*", metavar="REPORT", help="from the list")
+    configured["resend"].add_argument("--all", action="store_true", help="every report that was given up")
+    _add_deeds(configured["account"], "password", "disable", "enable")
+    _add_deeds(configured["token"], "revoke")
 
     command = commands.add_parser("send", help=send.__doc__, description=send.__doc__)
     command.add_argument("folder", type=Path, metavar="DIR")
@@ -267,6 +299,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--once", action="store_true", help="end by itself: 0 only if everything happened")
     command.set_defaults(run=demo)
     return parser
+
+
+def _add_deeds(command: argparse.ArgumentParser, *with_a_name: str) -> None:
+    deeds = command.add_subparsers(required=True, metavar="DEED", dest="deed")
+    deeds.add_parser("list")
+    add = deeds.add_parser("add")
+    add.add_argument("--role", type=Role, choices=list(Role), required=True, metavar="viewer|reader|admin")
+    for deed in (add, *map(deeds.add_parser, with_a_name)):
+        deed.add_argument("name", metavar="NAME")
 
 
 def _address(text: str) -> PeerAddress:

@@ -6,6 +6,7 @@ The service is the real one, in a process of its own, reached only by DICOM and 
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,17 +18,22 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
 
+from triage.core.access import Role
 from triage.edges.dimse import ReceivedObject, Scp, Status, send_files, start_scp
+from triage.edges.store import Accounts, Store
+from triage.edges.store.accounts import random_password
 from triage.errors import PeerUnavailable
 from triage.phantom.dicom import write_study
 
 _STUDIES = ((3, "ASPECTS_1_6"), (9, "ASPECTS_7_10"))
+_ACCOUNT = "demo"
 _PATIENCE_S = 120.0
 _STEPS = {
     "first_instance": "received",
@@ -55,8 +61,10 @@ def run(*, once: bool) -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="triage-demo-")))
         pacs = stack.enter_context(_small_pacs(received))
         webhook = stack.enter_context(_webhook(received))
+        password = _account(folder / "data")
         service = stack.enter_context(_service(folder / "data", pacs, webhook))
-        print(f"Page: {service.page}   DICOM: TRIAGE@127.0.0.1:{service.dicom_port}", flush=True)
+        print(f"Page: {service.page}   DICOM: TRIAGE@127.0.0.1:{service.dicom_port}")
+        print(f"Log in as {_ACCOUNT} with the password {password}", flush=True)
         outcomes = [
             _one_study(folder / str(aspects), aspects, expected, service, received)
             for aspects, expected in _STUDIES
@@ -77,6 +85,7 @@ class RunningService:
     process: "subprocess.Popen[bytes]"
     dicom_port: int
     http_port: int
+    token: str
 
     @property
     def page(self) -> str:
@@ -85,8 +94,10 @@ class RunningService:
 
     def get(self, path: str) -> Any:
         """The JSON at a path, or None while there is none."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        request = urllib.request.Request(self.page + path, headers=headers)  # noqa: S310 - our own address
         try:
-            with urllib.request.urlopen(self.page + path, timeout=10) as answer:  # noqa: S310 - our own address
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own address
                 return json.load(answer)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return None
@@ -138,20 +149,31 @@ def _watch(service: RunningService, uid: str, wanted: set[str]) -> dict[str, Any
     return series
 
 
+def _account(data: Path) -> str:
+    """Somebody who can log in at once: whoever tries the demo has no password to change first."""
+    data.mkdir()
+    password = random_password()
+    store = Store.open(f"sqlite:///{data}/triage.db")
+    Accounts(store.engine).add(_ACCOUNT, password, Role.ADMIN, datetime.now(UTC))
+    store.close()
+    return password
+
+
 @contextlib.contextmanager
 def _service(data: Path, pacs_port: int, webhook_port: int) -> Iterator[RunningService]:
-    dicom_port, http_port = free_port(11112), free_port(8080)
+    dicom_port, http_port, token = free_port(11112), free_port(8080), secrets.token_urlsafe(32)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRIAGE_")}
     environment = inherited | {
         "TRIAGE_STORE__DIR": str(data),
         "TRIAGE_DICOM__HOST": "127.0.0.1",
         "TRIAGE_DICOM__PORT": str(dicom_port),
         "TRIAGE_HTTP__PORT": str(http_port),
+        "TRIAGE_HTTP__API_TOKEN": token,
         "TRIAGE_PACS__ADDRESS": f"DEMOPACS@127.0.0.1:{pacs_port}",
         "TRIAGE_ALERTS__URLS": f"json://127.0.0.1:{webhook_port}/alert",
     }
     process = subprocess.Popen([sys.executable, "-m", "triage", "serve"], env=environment)
-    service = RunningService(process, dicom_port, http_port)
+    service = RunningService(process, dicom_port, http_port, token)
     try:
         deadline = time.monotonic() + _PATIENCE_S
         while service.get("/readyz") is None:

@@ -9,6 +9,7 @@
         +-- BundleError       a model bundle does not keep what its spec promises
         +-- HeaderError       a dataset lacks what is needed to file it
         +-- ReportRefused     the PACS understood the report and will not have it
+        +-- AccountError      an account or a token cannot be what was asked for
 
 A series that cannot be judged is not an exception: it is a `triage.core.volume.Rejection`.
 """
@@ -67,3 +68,7 @@ class HeaderError(Permanent):
 
 class ReportRefused(Permanent):
     """The PACS understood the report and refuses it."""
+
+
+class AccountError(Permanent):
+    """An account, a password or a token cannot be what was asked for; the message says what would do."""

@@ -2,15 +2,13 @@
 
 import contextlib
 import logging
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import uvicorn
 from pydicom.uid import generate_uid
 
 from triage import __version__
@@ -22,7 +20,7 @@ from triage.edges.disk import write_durably
 from triage.edges.engine import Engine
 from triage.edges.inbox import open_inbox
 from triage.edges.inference import Model, newest_bundle, open_model
-from triage.edges.store import AuditTrail, Store, Watchbook
+from triage.edges.store import Accounts, AuditTrail, Store, Watchbook
 from triage.edges.syslog import open_syslog
 from triage.edges.volumes import Shelf
 from triage.errors import ConfigError
@@ -37,6 +35,7 @@ from triage.flow.receive import receive
 from triage.flow.resume import resume
 from triage.flow.watch import Watch
 from triage.web.app import create_app
+from triage.web.server import check_tls, serve
 
 _log = logging.getLogger(__name__)
 
@@ -51,29 +50,20 @@ _WORKFLOWS: dict[str, Callable[..., Awaitable[None]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service that is ready: it listens for DICOM, and `serve_web` answers browsers."""
+    """A service that is ready: it listens for DICOM, and `serve_web` answers browsers.
+
+    one_time_password: of the administrator that the first start made; empty at every other start.
+    """
 
     line: Line
     scp: Scp
     gatherer: Gatherer
     watch: Watch
+    one_time_password: str = field(repr=False)
 
     def serve_web(self) -> None:
         """Answer HTTP until SIGINT or SIGTERM."""
-        http = self.line.config.http
-        app = create_app(self.line, self._not_ready)
-        # uvicorn raises the signal that ended it once more; the rest of the service must still be stopped.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        # No access log: paths of the API carry UIDs.
-        uvicorn.run(
-            app,
-            host=http.host,
-            port=http.port,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=5,
-        )
+        serve(create_app(self.line, self._not_ready), self.line.config)
 
     def _not_ready(self) -> str | None:
         if not self.scp.is_listening:
@@ -93,6 +83,7 @@ def running(config: Config) -> Iterator[Service]:
 
     Raises TriageError or OSError naming what stands in the way, before any port is open.
     """
+    check_tls(config)
     with contextlib.ExitStack() as stack:
         line = _build(config, stack)
         _keep_the_trail(line, stack)
@@ -118,7 +109,7 @@ def running(config: Config) -> Iterator[Service]:
         _log.info("service_ready dicom_port=%d provider=%s", scp.port, line.model.provider)
         if not line.on_call.is_anybody:
             _log.warning("alerts_not_configured key=alerts.ladder")
-        yield Service(line, scp, gatherer, watch)
+        yield Service(line, scp, gatherer, watch, line.accounts.add_first_admin(line.now()) or "")
 
 
 def _admission(dicom: DicomSettings) -> Admission:
@@ -153,6 +144,7 @@ def _build(config: Config, stack: contextlib.ExitStack) -> Line:
         store=store,
         watchbook=Watchbook(store.engine),
         audit=AuditTrail(store.engine),
+        accounts=Accounts(store.engine),
         inbox=open_inbox(folder / "inbox"),
         shelf=Shelf(folder / "volumes"),
         model=model,

@@ -19,5 +19,6 @@ def test_the_demo_shows_the_whole_line() -> None:
         "report stored",
         "alert sent",
         "Page: http://",
+        "Log in as demo with the password ",
     ):
         assert step in done.stdout

@@ -5,7 +5,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -14,22 +14,37 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
+from argon2 import PasswordHasher
 from fastapi import FastAPI
 from sqlalchemy import event
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from triage.config import Config
+from triage.config import Config, load
+from triage.core.access import Role
 from triage.core.escalation import OnCallLadder
 from triage.core.lifecycle import ReportState
 from triage.core.volume import DwiVolume, VolumeKind
 from triage.edges.pager import Contact
-from triage.edges.store import Arrival, AuditTrail, BuiltReport, Conclusion, FollowUps, Store, Watchbook
+from triage.edges.store import (
+    Accounts,
+    Arrival,
+    AuditTrail,
+    BuiltReport,
+    Conclusion,
+    FollowUps,
+    Store,
+    Watchbook,
+)
 from triage.edges.volumes import Shelf
 from triage.flow.line import Line
 from triage.flow.on_call import OnCall
 from triage.web.app import create_app
+from triage.web.auth import FORM_KEY_HEADER, Browser, is_secure, login_lasts
 
 START = datetime(2026, 3, 1, 3, 0, tzinfo=UTC)
+PASSWORD = "four sober walruses"
+QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+READER = "Dr Ada"
 STATUS = "Development weights: trained on synthetic heads"
 
 
@@ -38,22 +53,69 @@ class Listener:
     """Stands where the workflow engine does and keeps what it is told."""
 
     told: list[tuple[str, ...]] = field(default_factory=list)
+    revived: list[tuple[object, ...]] = field(default_factory=list)
 
     def tell(self, *message: str) -> None:
         self.told.append(message)
 
+    def revive(self, *workflow: object) -> None:
+        self.revived.append(workflow)
+
 
 @dataclass
 class Site:
-    """The application with its store, and short ways to make things happen to a series."""
+    """The application with its store, and short ways to make things happen to a series.
+
+    client: a browser in which a reader is logged in. program: one with a reader's token.
+    """
 
     line: Line
     app: FastAPI
-    client: httpx.Client
+    server: "WebServer"
     engine: Listener
     clock: list[datetime]
     readiness: list[str | None]
     arrived: int = 0
+    opened: list[httpx.Client] = field(default_factory=list)
+    clients: dict[Role, httpx.Client] = field(default_factory=dict)
+
+    def configure(self, **settings: str) -> None:
+        """The same site with another configuration; keyword arguments are variables without TRIAGE_."""
+        config = load(None, {f"TRIAGE_{key}": value for key, value in settings.items()})
+        self.line = replace(self.line, config=config)
+        self.server.app = self.app = create_app(self.line, lambda: self.readiness[0])
+
+    @property
+    def client(self) -> httpx.Client:
+        return self.browser(Role.READER)
+
+    def browser(self, role: Role) -> httpx.Client:
+        """A browser in which somebody of that role is logged in; its requests carry the form key."""
+        if role not in self.clients:
+            name = READER if role is Role.READER else f"a {role}"
+            self.line.accounts.add(name, PASSWORD, role, self.clock[0])
+            self.clients[role] = self.logged_in(name)
+        return self.clients[role]
+
+    def logged_in(self, name: str) -> httpx.Client:
+        """Another browser in which that account is logged in, without going through the form."""
+        (account,) = (each for each in self.line.accounts.everyone() if each.name == name)
+        lasts = login_lasts(self.line.config)
+        token = self.line.accounts.open_login(account.id, self.clock[0], lasts)
+        cookie = "__Host-triage" if is_secure(self.line.config) else "triage"
+        headers = {FORM_KEY_HEADER: Browser(token, False).form_key}
+        return self.stranger(cookies={cookie: token}, headers=headers)
+
+    def program(self, role: Role = Role.READER, name: str = "pacs-bridge") -> httpx.Client:
+        """A program with a token of that role."""
+        token = self.line.accounts.add_token(name, role, self.clock[0])
+        return self.stranger(headers={"Authorization": f"Bearer {token}"})
+
+    def stranger(self, **how: Any) -> httpx.Client:
+        """Somebody who shows nothing of their own."""
+        client = httpx.Client(base_url=self.server.url, **how)
+        self.opened.append(client)
+        return client
 
     @property
     def store(self) -> Store:
@@ -237,6 +299,7 @@ def site(tmp_path: Path, empty_database: Path, web_server: WebServer) -> Iterato
         store=store,
         watchbook=Watchbook(store.engine),
         audit=AuditTrail(store.engine),
+        accounts=Accounts(store.engine, QUICK_HASHER),
         inbox=cast(Any, None),
         shelf=Shelf(tmp_path / "volumes"),
         model=cast(Any, None),
@@ -246,6 +309,8 @@ def site(tmp_path: Path, empty_database: Path, web_server: WebServer) -> Iterato
         device_uid="1.2.5",
     )
     web_server.app = app = create_app(line, lambda: readiness[0])
-    with httpx.Client(base_url=web_server.url) as client:
-        yield Site(line, app, client, engine, clock, readiness)
+    site = Site(line, app, web_server, engine, clock, readiness)
+    yield site
+    for client in site.opened:
+        client.close()
     store.close()

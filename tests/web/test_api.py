@@ -1,8 +1,12 @@
 """The JSON that other systems build on."""
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
-from tests.web.conftest import STATUS, Site
+from tests.web.conftest import READER, STATUS, Site
+from triage.core.trouble import MEANINGS, Trouble
 
 BEFORE_A_RESULT = {
     "outcome": {"category": None, "probability": None, "threshold": None, "reason": None, "detail": None},
@@ -114,20 +118,27 @@ def test_an_unknown_series_is_404_and_not_repeated(site: Site, uid: str) -> None
 def test_acknowledging_keeps_who_and_when_and_stops_the_pages(site: Site) -> None:
     site.suspected()
     site.later(60)
-    answer = site.client.post("/api/series/1.2.3.1/acknowledge", json={"by": "  Dr Ada\nLovelace "})
+    answer = site.program().post("/api/series/1.2.3.1/acknowledge", json={"by": "  Dr Bob\nLovelace "})
     assert answer.status_code == 200
     assert answer.json()["alert"] == {
         "state": "acknowledged",
-        "acknowledged_by": "Dr Ada Lovelace",
+        "acknowledged_by": "Dr Bob Lovelace (by token pacs-bridge)",
         "acknowledged_at": "2026-03-01T03:01:03.250000Z",
     }
     assert answer.json()["timeline"][-1]["event"] == "acknowledged"
     assert site.engine.told == [("alert-1", "news", "acknowledged")]
 
 
+@pytest.mark.parametrize("how", [{}, {"json": {"by": "Somebody Else"}}])
+def test_a_browser_acknowledges_in_nobody_elses_name(site: Site, how: dict[str, Any]) -> None:
+    site.suspected()
+    answer = site.client.post("/api/series/1.2.3.1/acknowledge", **how)
+    assert answer.json()["alert"]["acknowledged_by"] == READER
+
+
 def test_there_is_nothing_to_acknowledge_twice(site: Site) -> None:
     site.suspected()
-    site.client.post("/api/series/1.2.3.1/acknowledge", json={"by": "Dr Ada"})
+    site.client.post("/api/series/1.2.3.1/acknowledge")
     again = site.client.post("/api/series/1.2.3.1/acknowledge", json={"by": "Dr Bob"})
     assert again.status_code == 409
     assert get(site, "/api/series/1.2.3.1")["alert"]["acknowledged_by"] == "Dr Ada"
@@ -139,13 +150,52 @@ def test_there_is_nothing_to_acknowledge_without_an_alert(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"by": ""}, {"by": " \n "}, {"by": "\u200b"}, {"by": "x" * 81}, {"by": 1}, []]
+    "body", [None, {}, {"by": ""}, {"by": " \n "}, {"by": "\u200b"}, {"by": "x" * 81}, {"by": 1}, []]
 )
 def test_an_acknowledgement_needs_a_name(site: Site, body: object) -> None:
     site.suspected()
-    answer = site.client.post("/api/series/1.2.3.1/acknowledge", json=body)
+    answer = site.program().post("/api/series/1.2.3.1/acknowledge", json=body)
     assert answer.status_code == 422
     assert all(set(problem) == {"type", "loc", "msg"} for problem in answer.json()["detail"])
+
+
+def test_a_report_is_sent_again_for_whoever_wants_it(site: Site) -> None:
+    site.configure(PACS__ADDRESS="PACS@10.0.0.5:104")
+    _, follow_ups = site.concluded(0.1)
+    assert follow_ups.report_id is not None
+    program, path = site.program(), "/api/series/1.2.3.1/report/resend"
+    assert program.post(path, json={"by": "Dr Bob"}).status_code == 409, "it is on its way"
+    site.store.report_not_stored(follow_ups.report_id, site.later(1), "refused", final=True)
+    answer = program.post(path, json={"by": "Dr Bob"})
+    assert (answer.status_code, answer.json()["report"]["state"]) == (200, "pending")
+    assert answer.json()["timeline"][-1]["event"] == "report_requeued"
+    assert answer.json()["timeline"][-1]["detail"] == "by Dr Bob (by token pacs-bridge)"
+    assert site.engine.revived == [("deliver", f"deliver-{follow_ups.report_id}", follow_ups.report_id)]
+
+
+@pytest.mark.parametrize("has_pacs", [True, False])
+def test_there_is_nothing_to_send_again_without_a_report_or_a_pacs(site: Site, has_pacs: bool) -> None:
+    site.configure(PACS__ADDRESS="PACS@10.0.0.5:104" if has_pacs else "")
+    site.concluded(0.1, report=not has_pacs)
+    answer = site.program().post("/api/series/1.2.3.1/report/resend", json={"by": "Dr Bob"})
+    assert answer.status_code == 409
+    assert site.engine.revived == []
+
+
+def test_what_is_wrong_with_the_service(site: Site) -> None:
+    assert get(site, "/api/problems") == []
+    site.line.watchbook.seen({(Trouble.SENDER_SILENT, "MR1"): "no image from MR1"}, site.clock[0])
+    assert get(site, "/api/problems") == [
+        {
+            "kind": "SENDER_SILENT",
+            "meaning": MEANINGS[Trouble.SENDER_SILENT],
+            "subject": "MR1",
+            "detail": "no image from MR1",
+            "opened_at": "2026-03-01T03:00:00Z",
+        }
+    ]
+    site.line.watchbook.seen({}, site.clock[0] + timedelta(minutes=1))
+    assert get(site, "/api/problems") == []
 
 
 def test_health_and_readiness(site: Site) -> None:
@@ -159,13 +209,18 @@ def test_the_description_of_the_api_is_served_and_complete(site: Site) -> None:
     described = get(site, "/openapi.json")
     assert set(described["paths"]) == {
         "/healthz", "/readyz", "/api/series", "/api/series/{series_instance_uid}",
-        "/api/series/{series_instance_uid}/acknowledge",
+        "/api/series/{series_instance_uid}/acknowledge", "/api/series/{series_instance_uid}/report/resend",
+        "/api/problems",
     }  # fmt: skip
     series = described["components"]["schemas"]["SeriesJson"]
     assert set(series["required"]) == set(series["properties"])
     assert set(described["paths"]["/api/series/{series_instance_uid}/acknowledge"]["post"]["responses"]) == {
-        "200", "404", "409", "422"
+        "200", "400", "401", "403", "404", "409", "411", "413", "422"
     }  # fmt: skip
+    for path, operations in described["paths"].items():
+        for operation in operations.values():
+            assert bool(operation.get("security")) == path.startswith("/api/")
+    assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])

@@ -1,27 +1,31 @@
 """The pages in a real browser, and an acknowledgement with the real engine."""
 
-import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from starlette.types import Receive, Scope, Send
 
-from tests.conftest import tool, until
-from tests.web.conftest import Site, WebServer, a_volume
+from tests.browser import Browser, open_browser
+from tests.conftest import until
+from tests.web.conftest import PASSWORD, READER, Site, WebServer, a_volume
+from triage.core.access import Role
+from triage.core.trouble import MEANINGS, Trouble
 from triage.edges.engine import Engine, receive
 from triage.flow.alert import alert_workflow_id
 from triage.web import wording
 from triage.web.app import create_app
 
 
-def seen_by_browser(url: str, folder: Path, budget_ms: int = 6000) -> str:
-    """The page as it stands after some seconds of the browser's own time."""
-    command = [
-        tool("chromium"), "--headless", "--no-sandbox", "--disable-gpu",
-        f"--user-data-dir={folder / 'profile'}", f"--virtual-time-budget={budget_ms}", "--dump-dom", url,
-    ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+@pytest.fixture
+def browser(site: Site, web_server: WebServer, tmp_path: Path) -> Iterator[Browser]:
+    """A browser in which a reader has logged in through the form; nothing on any page may be blocked."""
+    site.browser(Role.READER)
+    with open_browser(tmp_path) as browser:
+        browser.open(web_server.url)
+        browser.log_in(READER, PASSWORD)
+        yield browser
 
 
 def at_request(server: WebServer, path: str, number: int, happen: Callable[[], object]) -> None:
@@ -39,38 +43,73 @@ def at_request(server: WebServer, path: str, number: int, happen: Callable[[], o
     server.app = count
 
 
-def test_the_worklist_updates_itself(site: Site, web_server: WebServer, tmp_path: Path) -> None:
+def test_the_worklist_updates_itself(site: Site, web_server: WebServer, browser: Browser) -> None:
     site.concluded(0.1)
-    at_request(web_server, "/worklist", 2, lambda: site.suspected(name="Okafor^Ngozi"))
-    page = seen_by_browser(f"{web_server.url}/", tmp_path)
+    browser.open(web_server.url)
+    site.suspected(name="Okafor^Ngozi")
+    site.line.watchbook.seen({(Trouble.DISK_LOW, ""): "4.2 GB free"}, site.clock[0])
+    browser.wait_for("document.title == '(1) Worklist - triage'")
+    page = browser.html
     assert page.index("Okafor, Ngozi") < page.index("Doe, Jane")
-    assert "<title>(1) Worklist - triage</title>" in page
+    assert MEANINGS[Trouble.DISK_LOW] in page
     assert 'role="alert" hidden' in page
+    assert browser.complaints == []
 
 
 def test_a_study_shows_its_result_and_pictures_when_they_are_there(
-    site: Site, web_server: WebServer, tmp_path: Path
+    site: Site, web_server: WebServer, browser: Browser
 ) -> None:
     series_id = site.analysing()
-    happen = lambda: site.concluded(0.9, series_id=series_id, volume=a_volume())  # noqa: E731
-    at_request(web_server, f"/series/{series_id}", 2, happen)
-    page = seen_by_browser(f"{web_server.url}/series/{series_id}", tmp_path)
+    browser.open(f"{web_server.url}/series/{series_id}")
+    site.concluded(0.9, series_id=series_id, volume=a_volume())
+    browser.wait_for("document.querySelector('.position')?.textContent == '3 / 6'")
+    page = browser.html
     assert f"<h1>{wording.SUSPECTED}</h1>" in page
-    assert '<output class="position" aria-hidden="true">3 / 6</output>' in page
     assert 'aria-label="Slice 3 of 6, used by the network"' in page
+    assert browser.complaints == []
 
 
-def test_a_lost_connection_is_said(site: Site, web_server: WebServer, tmp_path: Path) -> None:
+def test_a_lost_connection_is_said(site: Site, web_server: WebServer, browser: Browser) -> None:
     site.suspected()
+    browser.open(web_server.url)
 
     def fail() -> None:
         raise ConnectionError
 
     for number in range(1, 30):
         at_request(web_server, "/worklist", number, fail)
-    page = seen_by_browser(f"{web_server.url}/", tmp_path, budget_ms=20000)
-    assert "Connection lost. What you see is " in page
-    assert wording.SUSPECTED in page
+    browser.wait_for("document.body.innerText.includes('Connection lost. What you see is ')")
+    assert wording.SUSPECTED in browser.html
+
+
+def test_the_person_who_was_paged_answers(site: Site, web_server: WebServer, tmp_path: Path) -> None:
+    site.browser(Role.READER)
+    series_id = site.suspected(name="Okafor^Ngozi", volume=a_volume())
+    with open_browser(tmp_path) as browser:
+        browser.open(f"{web_server.url}/series/{series_id}")
+        assert "Okafor" not in browser.html
+        browser.log_in(READER, PASSWORD)
+        assert browser.run("location.pathname") == f"/series/{series_id}"
+        browser.click("form[action$=acknowledge] button")
+        browser.wait_for(f"document.body.innerText.includes('Acknowledged by {READER}')")
+        browser.click(".who button")
+        browser.wait_for("location.pathname == '/login'")
+        browser.open(f"{web_server.url}/series/{series_id}")
+        assert browser.run("location.pathname") == "/login"
+        assert browser.complaints == []
+    assert site.engine.told == [("alert-1", "news", "acknowledged")]
+
+
+def test_a_page_that_is_open_when_its_login_ends_shows_the_login(
+    site: Site, web_server: WebServer, browser: Browser
+) -> None:
+    series_id = site.suspected()
+    for path in ("/", f"/series/{series_id}"):
+        browser.open(web_server.url + path)
+        site.line.accounts.set_password(READER, PASSWORD)
+        browser.wait_for("location.pathname == '/login' && document.readyState == 'complete'")
+        browser.log_in(READER, PASSWORD)
+        assert browser.run("location.pathname") == path
 
 
 def test_an_acknowledgement_reaches_the_workflow_that_pages(
@@ -88,9 +127,9 @@ def test_an_acknowledgement_reaches_the_workflow_that_pages(
         web_server.app = create_app(replace(site.line, engine=engine), lambda: None)
         series_id = site.suspected()
         engine.start("alert", alert_workflow_id(1), 1)
-        answer = site.client.post("/api/series/1.2.3.1/acknowledge", json={"by": "Dr Ada"})
-        assert answer.status_code == 200
+        answer = site.client.post(f"/series/{series_id}/acknowledge")
+        assert answer.status_code == 303
         assert until(lambda: heard, 20, "the workflow to hear of it") == ["acknowledged"]
-        assert wording.ACKNOWLEDGED.format(by="Dr Ada") in site.page(f"/series/{series_id}")
+        assert wording.ACKNOWLEDGED.format(by=READER) in site.page(f"/series/{series_id}")
     finally:
         engine.stop()

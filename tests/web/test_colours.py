@@ -45,3 +45,9 @@ def test_a_verdict_stands_out_from_its_ground(scheme: str, kind: str) -> None:
     assert contrast(colours[kind], colours[f"{kind}-ground"]) >= 3
     if f"on-{kind}" in colours:
         assert contrast(colours[f"on-{kind}"], colours[kind]) >= 4.5
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_the_words_on_a_button_stand_out(scheme: str) -> None:
+    colours = colours_of(scheme)
+    assert contrast(colours["ground"], colours["link"]) >= 4.5

@@ -10,18 +10,27 @@ NAME = "Nightingale^Florence"
 @pytest.mark.parametrize(
     "path",
     ["/", "/worklist", "/ignored", "/series/1", "/series/1/slices/0.png", "/series/1/report.dcm", "/series/9",
+     "/login", "/password", "/accounts",
      "/api/series", "/healthz", "/static/triage.css", "/static/triage.js", "/static/icon.svg", "/no/such"],
 )  # fmt: skip
 def test_every_answer_is_hardened(site: Site, path: str) -> None:
     site.suspected(volume=a_volume())
     headers = site.client.get(path).headers
-    assert headers["content-security-policy"].startswith(
-        "default-src 'self'; base-uri 'none'; form-action 'self'"
+    assert headers["content-security-policy"] == (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        " form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     )
-    assert "unsafe" not in headers["content-security-policy"]
+    assert "camera=()" in headers["permissions-policy"]
+    assert "strict-transport-security" not in headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "same-origin"
     assert headers["cache-control"] == ("no-cache" if path.startswith("/static") else "no-store")
+
+
+def test_who_came_by_https_is_told_to_stay_there(site: Site) -> None:
+    site.configure(HTTP__PUBLIC_URL="https://stroke.example")
+    for path in ("/login", "/healthz", "/no/such"):
+        assert site.stranger().get(path).headers["strict-transport-security"] == "max-age=31536000"
 
 
 def test_pages_keep_to_their_own_policy(site: Site) -> None:

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.web.conftest import START, STATUS, Site, a_volume
+from tests.web.conftest import PASSWORD, READER, START, STATUS, Site, a_volume
+from triage.core.access import Role
 from triage.core.escalation import OnCallLadder
 from triage.core.lifecycle import ReportState
 from triage.core.report import DISCLAIMER
+from triage.core.trouble import MEANINGS, Trouble
 from triage.core.volume import Reason
 from triage.flow.on_call import OnCall
 from triage.web import pages, wording
@@ -87,7 +89,7 @@ def test_the_fragment_is_what_changes(site: Site) -> None:
     site.suspected()
     fragment = site.page("/worklist")
     assert "<html" not in fragment
-    assert fragment.count("data-live") == 2
+    assert fragment.count("data-live") == 3
     assert fragment.strip() in site.page()
 
 
@@ -144,7 +146,7 @@ def test_a_study_that_is_not_suspected_is_not_called_normal(site: Site) -> None:
     assert wording.NOT_SUSPECTED_ADVICE in page
     assert wording.SUSPECTED not in page.replace(wording.THRESHOLD_MEANING, "")
     assert wording.NOBODY_PAGED in page
-    assert "<form" not in page
+    assert f'action="/series/{series_id}/acknowledge"' not in page
 
 
 @pytest.mark.parametrize("reason", list(Reason))
@@ -291,7 +293,7 @@ def test_an_alert_without_a_channel_can_still_be_acknowledged(site: Site, web_se
     web_server.app = create_app(replace(site.line, on_call=OnCall(ladder=OnCallLadder(()))), lambda: None)
     page = site.page(f"/series/{site.suspected(paged=False)}")
     assert wording.NO_CHANNEL in page
-    assert "<form" in page
+    assert '/acknowledge"' in page
 
 
 def test_an_alert_of_an_earlier_result_can_be_acknowledged(site: Site) -> None:
@@ -301,35 +303,73 @@ def test_an_alert_of_an_earlier_result_can_be_acknowledged(site: Site) -> None:
     page = site.page(f"/series/{series_id}")
     assert wording.NOT_SUSPECTED in page
     assert wording.EARLIER_ALERT in page
-    site.client.post(f"/series/{series_id}/acknowledge", data={"by": "Dr Ada"})
+    site.client.post(f"/series/{series_id}/acknowledge")
     assert site.engine.told == [("alert-1", "news", "acknowledged")]
     assert wording.EARLIER_ALERT not in site.page(f"/series/{series_id}")
 
 
-def test_acknowledging_on_the_page(site: Site) -> None:
+def test_acknowledging_on_the_page_is_in_ones_own_name(site: Site) -> None:
     series_id = site.suspected()
     page = site.page(f"/series/{series_id}")
-    assert '<label for="by">' in page
-    answer = site.client.post(f"/series/{series_id}/acknowledge", data={"by": " Dr  Ada "})
+    assert f"Your name, <bdi>{READER}</bdi>, and the time are kept." in page
+    answer = site.client.post(f"/series/{series_id}/acknowledge", data={"by": "Somebody Else"})
     assert (answer.status_code, answer.headers["location"]) == (303, f"/series/{series_id}")
     page = site.page(f"/series/{series_id}")
-    assert wording.ACKNOWLEDGED.format(by="Dr Ada") in page
+    assert wording.ACKNOWLEDGED.format(by=READER) in page
     assert f"2026-03-01 03:00:0{site.clock[0].second}" in page
-    assert "<form" not in page
-    again = site.client.post(f"/series/{series_id}/acknowledge", data={"by": "Dr Bob"})
+    assert '/acknowledge"' not in page
+    again = site.browser(Role.ADMIN).post(f"/series/{series_id}/acknowledge")
     assert again.status_code == 303
-    assert wording.ACKNOWLEDGED.format(by="Dr Ada") in site.page(f"/series/{series_id}")
+    assert wording.ACKNOWLEDGED.format(by=READER) in site.page(f"/series/{series_id}")
     assert len(site.engine.told) == 1
 
 
-@pytest.mark.parametrize("form", [{}, {"by": "  "}])
-def test_acknowledging_needs_a_name(site: Site, form: dict[str, str]) -> None:
-    series_id = site.suspected()
-    answer = site.client.post(f"/series/{series_id}/acknowledge", data=form)
-    assert answer.status_code == 422
-    assert "Enter your name." in answer.text
-    assert 'aria-invalid="true"' in answer.text
-    assert site.engine.told == []
+def test_who_may_only_look_has_no_buttons(site: Site) -> None:
+    site.configure(PACS__ADDRESS="PACS@10.0.0.5:104")
+    series_id, follow_ups = site.concluded(0.9)
+    assert follow_ups.report_id is not None
+    site.store.report_not_stored(follow_ups.report_id, site.later(1), "refused", final=True)
+    viewed, read = (
+        site.browser(role).get(f"/series/{series_id}").text for role in (Role.VIEWER, Role.READER)
+    )
+    for action in (f"/series/{series_id}/acknowledge", f"/series/{series_id}/report/resend"):
+        assert f'action="{action}"' in read
+        assert f'action="{action}"' not in viewed
+    assert "Your account may look, not acknowledge." in viewed
+
+
+def test_a_report_that_was_given_up_is_sent_again_from_the_page(site: Site) -> None:
+    site.configure(PACS__ADDRESS="PACS@10.0.0.5:104")
+    series_id, follow_ups = site.concluded(0.1)
+    assert follow_ups.report_id is not None
+    path = f"/series/{series_id}/report/resend"
+    assert path not in site.page(f"/series/{series_id}"), "it is on its way"
+    site.store.report_not_stored(follow_ups.report_id, site.later(1), "refused", final=True)
+    assert path in site.page(f"/series/{series_id}")
+    answer = site.client.post(path)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/series/{series_id}")
+    shown = words(site.page(f"/series/{series_id}"))
+    assert wording.REPORT_PENDING in shown
+    assert f"{wording.EVENTS['report_requeued']} +0.00 s by {READER}" in shown
+    assert site.engine.revived == [("deliver", f"deliver-{follow_ups.report_id}", follow_ups.report_id)]
+
+
+def test_there_is_no_report_to_send_again_without_a_pacs(site: Site) -> None:
+    series_id, _ = site.concluded(0.1, report_state=ReportState.NONE)
+    assert "resend" not in site.page(f"/series/{series_id}")
+    assert site.client.post(f"/series/{series_id}/report/resend").status_code == 409
+    assert site.engine.revived == []
+
+
+def test_the_services_own_troubles_are_on_the_worklist(site: Site) -> None:
+    detail = "no image from MR1<script>"
+    site.line.watchbook.seen({(Trouble.SENDER_SILENT, "MR1<script>"): detail}, site.later(1))
+    for path in ("/", "/worklist"):
+        page = site.page(path)
+        assert f"{MEANINGS[Trouble.SENDER_SILENT]}. {detail}. Noticed 2026-03-01 03:00:01 UTC" in words(page)
+        assert "<script>" not in page
+    site.line.watchbook.seen({}, site.later(1))
+    assert MEANINGS[Trouble.SENDER_SILENT] not in site.page()
 
 
 # Whatever was sent to us
@@ -343,9 +383,11 @@ def test_hostile_text_is_inert(site: Site) -> None:
     assert follow_ups.report_id is not None
     site.store.report_not_stored(follow_ups.report_id, site.later(1), hostile, final=False)
     site.store.acknowledge(series_id, hostile, site.later(1))
+    site.line.accounts.add(hostile, PASSWORD, Role.ADMIN, START)
+    browser = site.logged_in(hostile)
     site.ignored(name=hostile, patient_id=hostile, description=hostile)
-    for path in ("/", "/worklist", "/ignored", f"/series/{series_id}"):
-        page = site.page(path)
+    for path in ("/", "/worklist", "/ignored", f"/series/{series_id}", "/accounts", "/password", "/no/such"):
+        page = browser.get(path).text
         assert "&lt;script&gt;" in page
         assert "<script>" not in page
         assert "<img src=x" not in page

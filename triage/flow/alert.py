@@ -38,11 +38,13 @@ async def alert(line: Line, alert_id: int) -> None:
     """
     rung, called = 0, 0
     rungs: Sequence[int] = (0,)
+    number = await step(line.store.next_call, alert_id)
     while not await step(is_acknowledged, line, alert_id):
         if not line.on_call.is_anybody:
             await receive(_NEWS, _WITHOUT_ANYBODY_S)
             continue
-        taken = await step(page, line, alert_id, rungs)
+        taken = await step(page, line, alert_id, number, rungs)
+        number += 1
         following = line.on_call.ladder.after(rung, taken=taken)
         called = max(called, rung)
         if await receive(_NEWS, following.wait_s) == _AMENDED:
@@ -56,14 +58,21 @@ def is_acknowledged(line: Line, alert_id: int) -> bool:
     return line.store.alert(alert_id).state is AlertState.ACKNOWLEDGED
 
 
-def page(line: Line, alert_id: int, rungs: Sequence[int]) -> bool:
-    """Whether anybody on these rungs was reached. A crash right here can page twice, never not at all."""
+def page(line: Line, alert_id: int, number: int, rungs: Sequence[int]) -> bool:
+    """Whether anybody on these rungs was reached by the alert's n-th call.
+
+    A crash in the middle of it calls those again of whom it was not kept that they were reached: between a
+    channel's answer and its record somebody can be paged twice, never not at all.
+    """
     message = compose(line, line.store.call(alert_id))
-    anybody = False
+    kept = [page for page in line.store.pages(alert_id) if page.call == number and page.taken]
+    reached = {(page.rung, page.contact) for page in kept}
+    anybody = bool(reached)
     for rung in rungs:
-        contacts = line.on_call.rungs[min(rung, len(line.on_call.rungs) - 1)]
+        everybody = line.on_call.rungs[min(rung, len(line.on_call.rungs) - 1)]
+        contacts = [contact for contact in everybody if (rung, contact.name) not in reached]
         for name, taken in call(contacts, message):
-            line.store.paged(alert_id, line.now(), rung=rung, contact=name, taken=taken)
+            line.store.paged(alert_id, line.now(), call=number, rung=rung, contact=name, taken=taken)
             (_log.info if taken else _log.error)("page_sent alert=%d rung=%d taken=%s", alert_id, rung, taken)
             anybody = anybody or taken
     return anybody

@@ -8,7 +8,7 @@ from triage.config import Config
 from triage.edges.engine import Engine
 from triage.edges.inbox import Inbox
 from triage.edges.inference import Model
-from triage.edges.store import AuditTrail, Store, Watchbook
+from triage.edges.store import Accounts, AuditTrail, Store, Watchbook
 from triage.edges.volumes import Shelf
 from triage.flow.on_call import OnCall
 
@@ -26,6 +26,7 @@ class Line:
     store: Store
     watchbook: Watchbook
     audit: AuditTrail
+    accounts: Accounts
     inbox: Inbox
     shelf: Shelf
     model: Model

@@ -2,23 +2,30 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import APIRouter, Depends, HTTPException
+from fastapi import Path as PathParameter
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from triage.core.access import LONGEST_NAME, clean_name
+from triage.core.audit import Action
 from triage.core.finding import Category
 from triage.core.lifecycle import AlertState, ReportState, SeriesState
+from triage.core.trouble import MEANINGS, Trouble
 from triage.core.volume import Reason, VolumeKind
 from triage.edges.store import Alert, Event, Report, Result, SeriesView
 from triage.flow.alert import acknowledge
+from triage.flow.deliver import resend
 from triage.flow.line import Line
-
-LONGEST_NAME = 80
+from triage.web.auth import AskedBy
+from triage.web.deeds import note_deed
+from triage.web.state import LineInUse, Readiness, ViewsInUse
 
 
 class OutcomeJson(BaseModel):
@@ -106,20 +113,8 @@ class NotReadyJson(BaseModel):
     reason: str
 
 
-def clean_name(name: str) -> str:
-    """A name as it is kept: one line, single spaces, printable. Raises ValueError where nothing is left.
-
-    >>> clean_name("  Dr\\n Ada  Lovelace ")
-    'Dr Ada Lovelace'
-    """
-    cleaned = "".join(letter for letter in " ".join(name.split()) if letter.isprintable()).strip()
-    if not cleaned:
-        raise ValueError("a name is needed")
-    return cleaned
-
-
-class AcknowledgementJson(BaseModel):
-    """Who answers the alert."""
+class PersonJson(BaseModel):
+    """For whom a program acts."""
 
     by: Annotated[
         str,
@@ -129,40 +124,69 @@ class AcknowledgementJson(BaseModel):
     ]
 
 
+class TroubleJson(BaseModel):
+    """Something wrong with the service itself. `subject`: which one, where there can be several."""
+
+    kind: Trouble
+    meaning: str
+    subject: str
+    detail: str
+    opened_at: datetime
+
+
 class ProblemJson(BaseModel):
     """What went wrong, without naming a series."""
 
     detail: str
 
 
-async def _line(request: Request) -> Line:
-    line: Line = request.app.state.line
-    return line
+async def _person(actor: AskedBy, body: PersonJson | None = None) -> str:
+    """Whose deed it is: a browser's own account, or whom a program names."""
+    if actor.browser is not None:
+        return actor.name
+    if body is None:
+        missing = {"type": "missing", "loc": ("body",), "msg": "Field required"}
+        raise RequestValidationError([missing])
+    return actor.on_behalf_of(body.by)
 
 
-async def _readiness(request: Request) -> Callable[[], str | None]:
-    is_ready: Callable[[], str | None] = request.app.state.is_ready
-    return is_ready
+Person: TypeAlias = Annotated[str, Depends(_person)]
+SeriesUid: TypeAlias = Annotated[str, PathParameter(examples=["1.2.840.113619.2.5.1"])]
 
-
-LineInUse: TypeAlias = Annotated[Line, Depends(_line)]
-Readiness: TypeAlias = Annotated[Callable[[], str | None], Depends(_readiness)]
-
-router = APIRouter(tags=["series"])
+_BEARER = HTTPBearer(
+    auto_error=False, description="A token made by `triage token add`, or that of http.api_token."
+)
 
 _Responses: TypeAlias = dict[int | str, dict[str, Any]]
-_NOT_FOUND: _Responses = {404: {"model": ProblemJson, "description": "No such series"}}
 _NOT_READY: _Responses = {503: {"model": NotReadyJson, "description": "Not ready"}}
+_REFUSED: _Responses = {
+    401: {"model": ProblemJson, "description": "No token, or none that is in force"},
+    403: {"model": ProblemJson, "description": "The token's role may not do this"},
+}
+_UNREADABLE: _Responses = {
+    400: {"model": ProblemJson, "description": "The body is not UTF-8"},
+    411: {"model": ProblemJson, "description": "The body's length is not stated"},
+    413: {"model": ProblemJson, "description": "The body is larger than 64 KiB"},
+}
+_NOT_FOUND: _Responses = {404: {"model": ProblemJson, "description": "No such series"}}
 _NOTHING_OPEN: _Responses = {409: {"model": ProblemJson, "description": "Nothing to acknowledge"}}
+_NOT_TO_SEND: _Responses = {
+    409: {"model": ProblemJson, "description": "There is no report, no PACS, or it is on its way already"}
+}
+
+health = APIRouter(tags=["health"])
+
+# The tokens were checked before any route was looked for; this says so to who reads the schema.
+router = APIRouter(tags=["series"], dependencies=[Depends(_BEARER)], responses=_REFUSED)
 
 
-@router.get("/healthz", tags=["health"])
+@health.get("/healthz")
 async def healthz() -> HealthJson:
     """Answers as long as the process does."""
     return HealthJson(status="ok")
 
 
-@router.get("/readyz", tags=["health"], response_model=ReadyJson, responses=_NOT_READY)
+@health.get("/readyz", response_model=ReadyJson, responses=_NOT_READY)
 def readyz(is_ready: Readiness) -> Response:
     """200 when studies can be received and judged, else 503 and why not."""
     reason = is_ready()
@@ -180,21 +204,61 @@ def list_series(line: LineInUse, state: SeriesState | None = None) -> list[Serie
 
 
 @router.get("/api/series/{series_instance_uid}", responses=_NOT_FOUND)
-def one_series(series_instance_uid: str, line: LineInUse) -> SeriesJson:
+def one_series(
+    series_instance_uid: SeriesUid, line: LineInUse, actor: AskedBy, views: ViewsInUse
+) -> SeriesJson:
     """One series by its Series Instance UID."""
+    view = _find(line, series_instance_uid)
+    if views.begins(actor, view.series.id, line.now()):
+        note_deed(line, actor, Action.STUDY_VIEWED, view.series.id)
+    return describe(view, view.timeline)
+
+
+@router.post(
+    "/api/series/{series_instance_uid}/acknowledge", responses=_UNREADABLE | _NOT_FOUND | _NOTHING_OPEN
+)
+def acknowledge_series(
+    series_instance_uid: SeriesUid, line: LineInUse, actor: AskedBy, person: Person
+) -> SeriesJson:
+    """A person has seen the alert: no further page. 409 where there is nothing to acknowledge."""
+    series_id = _find(line, series_instance_uid).series.id
+    if not acknowledge(line, series_id, person, actor.address):
+        raise HTTPException(409, "This series has no alert to acknowledge.")
     view = _find(line, series_instance_uid)
     return describe(view, view.timeline)
 
 
-@router.post("/api/series/{series_instance_uid}/acknowledge", responses=_NOT_FOUND | _NOTHING_OPEN)
-def acknowledge_series(
-    series_instance_uid: str, acknowledgement: AcknowledgementJson, line: LineInUse
+@router.post(
+    "/api/series/{series_instance_uid}/report/resend", responses=_UNREADABLE | _NOT_FOUND | _NOT_TO_SEND
+)
+def resend_report(
+    series_instance_uid: SeriesUid, line: LineInUse, actor: AskedBy, person: Person
 ) -> SeriesJson:
-    """A person has seen the alert: no further page. 409 where there is nothing to acknowledge."""
+    """The newest report goes to the PACS once more, under the same UID."""
     view = _find(line, series_instance_uid)
-    if not acknowledge(line, view.series.id, acknowledgement.by):
-        raise HTTPException(409, "This series has no alert to acknowledge.")
-    return one_series(series_instance_uid, line)
+    if view.report is None:
+        raise HTTPException(409, "This series has no report.")
+    if line.config.pacs.address is None:
+        raise HTTPException(409, "No PACS is set up.")
+    if not resend(line, view.report.id, person, actor.address):
+        raise HTTPException(409, "This report is on its way already.")
+    view = _find(line, series_instance_uid)
+    return describe(view, view.timeline)
+
+
+@router.get("/api/problems", tags=["health"])
+def list_problems(line: LineInUse) -> list[TroubleJson]:
+    """What is wrong with the service itself now, the oldest first. Empty: nothing."""
+    return [
+        TroubleJson(
+            kind=Trouble(problem.kind),
+            meaning=MEANINGS[Trouble(problem.kind)],
+            subject=problem.subject,
+            detail=problem.detail,
+            opened_at=problem.opened_at,
+        )
+        for problem in line.watchbook.open_problems()
+    ]
 
 
 def describe(view: SeriesView, timeline: Sequence[Event]) -> SeriesJson:

@@ -7,8 +7,9 @@ from enum import StrEnum
 
 from triage.core.finding import Category
 from triage.core.lifecycle import AlertState, ReportState, SeriesState
+from triage.core.trouble import MEANINGS, Trouble
 from triage.core.volume import Reason
-from triage.edges.store import Alert, Event, Result, SeriesView
+from triage.edges.store import Alert, Event, Problem, Result, SeriesView
 from triage.web import wording
 from triage.web.phrases import age_words, duration_words, patient_words, probability_words
 
@@ -120,8 +121,18 @@ class Study:
     can_acknowledge: bool
     acknowledged_at: datetime | None
     has_report: bool
+    can_resend: bool
     delays: Sequence[Delay]
     timeline: Sequence[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """One trouble of the service itself."""
+
+    words: str
+    detail: str
+    since: datetime
 
 
 _HEADINGS = (wording.GROUP_OPEN, wording.GROUP_NOT_ANALYSED, wording.GROUP_RUNNING, wording.GROUP_DONE)
@@ -148,6 +159,11 @@ def worklist(views: Sequence[SeriesView], now: datetime, *, open_alerts: int, is
     )
 
 
+def problems(found: Sequence[Problem]) -> list[Banner]:
+    """What is wrong with the service, in the operator's words."""
+    return [Banner(MEANINGS[Trouble(problem.kind)], problem.detail, problem.opened_at) for problem in found]
+
+
 def study(view: SeriesView, now: datetime, *, is_paging: bool) -> Study:
     """The page of one series."""
     row = row_of(view, now, is_paging=is_paging)
@@ -161,6 +177,7 @@ def study(view: SeriesView, now: datetime, *, is_paging: bool) -> Study:
         can_acknowledge=is_open,
         acknowledged_at=view.alert.acknowledged_at if view.alert else None,
         has_report=view.report is not None,
+        can_resend=view.report is not None and view.report.state is not ReportState.PENDING,
         delays=list(_delays(view.timeline)),
         timeline=list(_steps(view.timeline)),
     )

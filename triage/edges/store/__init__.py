@@ -3,6 +3,7 @@
 Callers see functions named after what they answer or what became true, and rows; never a session.
 """
 
+from triage.edges.store.accounts import Accounts
 from triage.edges.store.audit import AuditTrail
 from triage.edges.store.store import (
     Arrival,
@@ -16,11 +17,25 @@ from triage.edges.store.store import (
     SeriesView,
     Store,
 )
-from triage.edges.store.tables import Alert, Event, Instance, Page, Problem, Report, Result, Series
+from triage.edges.store.tables import (
+    Account,
+    Alert,
+    ApiToken,
+    Event,
+    Instance,
+    Page,
+    Problem,
+    Report,
+    Result,
+    Series,
+)
 from triage.edges.store.watchbook import Backlog, Watchbook
 
 __all__ = [
+    "Account",
+    "Accounts",
     "Alert",
+    "ApiToken",
     "Arrival",
     "Assessment",
     "AuditTrail",

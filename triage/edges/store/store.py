@@ -517,11 +517,20 @@ class Store:
             )
             return Call(alert, result, replaced)
 
-    def paged(self, alert_id: int, at: datetime, *, rung: int, contact: str, taken: bool) -> None:
+    def next_call(self, alert_id: int) -> int:
+        """The number of the call that has not been made yet."""
+        with reading(self.engine) as session:
+            made = session.scalar(select(func.max(Page.call)).where(Page.alert_id == alert_id))
+            return 0 if made is None else made + 1
+
+    def paged(
+        self, alert_id: int, at: datetime, *, call: int = 0, rung: int, contact: str, taken: bool
+    ) -> None:
         """A contact's channels took a message, or none of them did."""
         with writing(self.engine) as session:
             alert = session.get_one(Alert, alert_id)
-            session.add(Page(alert_id=alert_id, at=at, rung=rung, contact=contact, taken=taken))
+            page = Page(alert_id=alert_id, at=at, call=call, rung=rung, contact=contact, taken=taken)
+            session.add(page)
             if taken:
                 alert.pages += 1
                 alert.last_error = None

@@ -204,13 +204,17 @@ class Event(Base):
 
 
 class Page(Base):
-    """One message of an alert to one contact: `taken` where at least one of their channels took it."""
+    """One message of an alert to one contact: `taken` where at least one of their channels took it.
+
+    call: the n-th of the alert, from 0; a call may go to several contacts and rungs.
+    """
 
     __tablename__ = "page"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     alert_id: Mapped[int] = mapped_column(ForeignKey("alert.id"), index=True)
     at: Mapped[datetime]
+    call: Mapped[int]
     rung: Mapped[int]
     contact: Mapped[str]
     taken: Mapped[bool]

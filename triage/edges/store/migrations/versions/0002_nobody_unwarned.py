@@ -57,6 +57,7 @@ def _alerts_speak_for_studies() -> None:
         sa.Column("id", sa.Integer(), primary_key=True),
         sa.Column("alert_id", sa.Integer(), sa.ForeignKey("alert.id"), nullable=False),
         sa.Column("at", UtcDateTime(timezone=True), nullable=False),
+        sa.Column("call", sa.Integer(), nullable=False),
         sa.Column("rung", sa.Integer(), nullable=False),
         sa.Column("contact", sa.Text(), nullable=False),
         sa.Column("taken", sa.Boolean(), nullable=False),
