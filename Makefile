@@ -11,6 +11,7 @@ help:
 	@echo "make lint          linters and types only"
 	@echo "make lock          pin and hash what serving depends on, from pyproject.toml"
 	@echo "make audit         known vulnerabilities of what is pinned"
+	@echo "make soak          kill the service KILLS=200 times while data flow; SEED=... repeats a run"
 	@echo "make clean         remove .venv and caches"
 
 $(VENV)/serve.stamp: pyproject.toml requirements.lock
@@ -42,6 +43,9 @@ lock:
 audit: $(VENV)/serve.stamp
 	$(BIN)/pip install --quiet --disable-pip-version-check "pip-audit>=2.9,<3"
 	$(BIN)/pip-audit --requirement requirements.lock --disable-pip --progress-spinner off
+
+soak: $(VENV)/test.stamp
+	$(BIN)/python -W ignore -m tests.soak.harness --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

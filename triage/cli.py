@@ -4,7 +4,7 @@ import argparse
 import errno
 import json
 import os
-import pwd
+import resource
 import socket
 import sys
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from pathlib import Path
 from triage import __version__
 from triage.config import ENVIRONMENT_PREFIX, Config, PeerAddress, explain, load, parse_peer_address
 from triage.core.access import Role
-from triage.errors import TriageError
+from triage.errors import ConfigError, TriageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +36,9 @@ def serve(parsed: argparse.Namespace) -> int:
     from triage.service import running
 
     config = _config(parsed)
+    # Each association, browser and file is a descriptor; the usual soft limit of 1024 is soon reached.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     start_logging()
     with running(config) as service:
         if service.one_time_password:
@@ -95,18 +98,26 @@ def send(parsed: argparse.Namespace) -> int:
 
 def resend(parsed: argparse.Namespace) -> int:
     """List the reports that were given up, or have some sent again; a running service takes them up."""
+    from triage.credentials import user
     from triage.service import opened_store
 
-    with opened_store(_config(parsed)) as store:
+    config = _config(parsed)
+    with opened_store(config) as store:
         undelivered = store.undelivered()
-        wanted = [report_id for report_id, _, _ in undelivered] if parsed.all else parsed.reports
+        given_up = [report_id for report_id, _, _ in undelivered]
+        wanted = given_up if parsed.all else parsed.reports
+        unknown = sorted(set(wanted) - set(given_up))
+        if unknown:
+            raise ConfigError(f"reports {unknown} were not given up; `triage resend` lists those that were")
+        if wanted and config.pacs.address is None:
+            raise ConfigError("pacs.address: no PACS is set up, so nothing can be sent again")
         if not wanted:
             for report_id, series_id, error in undelivered:
                 print(f"report {report_id} of series {series_id}: {error}")
             print(f"{len(undelivered)} reports were given up")
             return 0
         for report_id in wanted:
-            queued = store.requeue_report(report_id, datetime.now(UTC), _user(), socket.gethostname())
+            queued = store.requeue_report(report_id, datetime.now(UTC), user(), socket.gethostname())
             print(f"report {report_id}: {'queued' if queued else 'on its way already'}")
     print("A running service takes them up within a minute, one that is started at once.")
     return 0
@@ -114,12 +125,15 @@ def resend(parsed: argparse.Namespace) -> int:
 
 def alert_test(parsed: argparse.Namespace) -> int:
     """Send a message marked as a test to everybody on the ladder, the operator and the technologist."""
+    from triage.core.audit import Action
+    from triage.credentials import record
     from triage.flow.alert_test import call_everybody
 
-    missed = 0
-    for where, name, taken in call_everybody(_config(parsed)):
+    config, missed = _config(parsed), 0
+    for where, name, taken in call_everybody(config):
         print(f"{where}: {name}: {'taken' if taken else 'NOT TAKEN by any channel'}")
         missed += not taken
+    record(config, Action.ALERT_TESTED, f"{missed} not reached", succeeded=not missed)
     return 1 if missed else 0
 
 
@@ -182,6 +196,7 @@ def export(parsed: argparse.Namespace) -> int:
 def audit(parsed: argparse.Namespace) -> int:
     """Export the audit trail as JSON lines: series by row id, no patient. The export is recorded too."""
     from triage.core.audit import Action, Deed, as_json_line
+    from triage.credentials import user
     from triage.edges.disk import write_durably
     from triage.edges.store import AuditTrail
 
@@ -189,7 +204,7 @@ def audit(parsed: argparse.Namespace) -> int:
     try:
         # Before the first line is written: nobody reads the trail unseen.
         span = f"from {parsed.since or 'the beginning'} to {parsed.until or 'now'}"
-        deed = Deed(actor=_user(), action=Action.AUDIT_EXPORTED, address=socket.gethostname(), detail=span)
+        deed = Deed(actor=user(), action=Action.AUDIT_EXPORTED, address=socket.gethostname(), detail=span)
         trail.record(deed, datetime.now(UTC))
         lines = (as_json_line(entry) + "\n" for entry in trail.every_entry(parsed.since, parsed.until))
         if parsed.out is None:
@@ -325,11 +340,3 @@ def _moment(text: str) -> datetime:
         raise argparse.ArgumentTypeError(
             f"expected ISO 8601, such as 2026-03-01T08:00, got {text!r}"
         ) from error
-
-
-def _user() -> str:
-    """Who runs the command, from the system's own record: variables say whatever somebody wants."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"

@@ -16,7 +16,7 @@ from triage.config import Config, DicomSettings
 from triage.core.audit import OURSELVES, Action, Deed
 from triage.core.audit_kinds import AuditSource
 from triage.edges.dimse import Admission, Scp, Tls, start_scp
-from triage.edges.disk import write_durably
+from triage.edges.disk import remove_unfinished, write_durably
 from triage.edges.engine import Engine
 from triage.edges.inbox import open_inbox
 from triage.edges.inference import Model, newest_bundle, open_model
@@ -133,6 +133,7 @@ def _tls(dicom: DicomSettings) -> Tls | None:
 def _build(config: Config, stack: contextlib.ExitStack) -> Line:
     folder = config.store.dir
     folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)
     model = open_chosen_model(config)
     database_url = config.store.database_url.get_secret_value()
     store = Store.open(database_url)

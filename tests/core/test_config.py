@@ -334,6 +334,87 @@ def test_values_built_in_code_are_checked_like_those_of_a_file():
         StoreSettings(database_url=SecretStr("mysql://x"))
 
 
+def test_a_ladder_is_read_from_the_file_and_from_the_environment(toml):
+    path = toml(
+        '[[alerts.ladder]]\ncontacts = [{name = "A", urls = ["json://a/"]}, {name = "B", urls = ["json://b/"]}]\n'
+        '[[alerts.ladder]]\nwait_s = 60\ncontacts = [{name = "C", urls = ["json://c/"]}]\n'
+    )
+    rungs = load(path, {}).alerts.rungs
+    assert [([contact.name for contact in contacts], wait_s) for contacts, wait_s in rungs] == [
+        (["A", "B"], 180.0),
+        (["C"], 60.0),
+    ]
+    text = '[{"contacts": [{"name": "D", "urls": ["json://d/"]}]}, {"contacts": [{"name": "D", "urls": ["json://d/"]}]}]'
+    rungs = load(path, {"TRIAGE_ALERTS__LADDER": text}).alerts.rungs
+    assert [wait_s for _, wait_s in rungs] == [180.0, 300.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("Dr Lee", "alerts.ladder: expected JSON: "),
+        ('[{"contacts": []}]', "alerts.ladder: "),
+        ('[{"contacts": [{"name": "A", "urls": ["hunter2"]}]}]', "alerts.ladder: expected apprise URLs"),
+        (
+            '[{"contacts": [{"name": "A", "urls": ["json://a"]}, {"name": "A", "urls": ["json://b"]}]}]',
+            "alerts.ladder: expected contacts of one rung to have different names",
+        ),
+    ],
+)
+def test_a_wrong_ladder_is_told_without_its_secrets(text, complaint):
+    lines = complaints(None, {"TRIAGE_ALERTS__LADDER": text})
+    assert lines[0].startswith(complaint)
+    assert "hunter2" not in "".join(lines)
+
+
+def test_a_ladder_and_its_short_form_exclude_each_other():
+    environ = {
+        "TRIAGE_ALERTS__URLS": "json://a/",
+        "TRIAGE_ALERTS__LADDER": '[{"contacts": [{"name": "A", "urls": ["json://a/"]}]}]',
+    }
+    assert complaints(None, environ) == ["alerts: expected urls or ladder, not both."]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.4.20", "triage.hospital.example"])
+def test_beyond_this_machine_it_must_be_said_who_may_send(host):
+    (line,) = complaints(None, {"TRIAGE_DICOM__HOST": host})
+    assert line.startswith("dicom: expected allowed_ae_titles to say who may send")
+    environ = {
+        "TRIAGE_DICOM__HOST": host,
+        "TRIAGE_DICOM__ALLOWED_AE_TITLES": "MR1, MR2",
+        "TRIAGE_DICOM__ALLOWED_ADDRESSES": "10.1.0.0/16,2001:db8::5",
+    }
+    dicom = load(None, environ).dicom
+    assert (dicom.allowed_ae_titles, dicom.allowed_addresses) == (
+        ("MR1", "MR2"),
+        ("10.1.0.0/16", "2001:db8::5/128"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("DICOM__ALLOWED_ADDRESSES", "10.1.0.1/16", "expected addresses such as 10.0.0.5"),
+        ("DICOM__ALLOWED_AE_TITLES", "A" * 17, "expected an AE title"),
+        ("DICOM__TLS_KEY", "/key.pem", "expected tls_certificate and tls_key together"),
+        ("DICOM__TLS_CLIENT_CA", "/ca.pem", "expected tls_certificate and tls_key beside tls_client_ca"),
+        ("HTTP__TLS_CERTIFICATE", "/cert.pem", "expected tls_certificate and tls_key together"),
+        ("HTTP__API_TOKEN", "too-short", "expected at least 16 characters"),
+        ("AUDIT__SYSLOG_ADDRESS", "arr.example", "expected host:port"),
+    ],
+)
+def test_a_wrong_word_on_who_is_let_in_stops_the_start(name, value, complaint):
+    (line,) = complaints(None, {f"TRIAGE_{name}": value})
+    assert complaint in line
+    assert "too-short" not in line
+
+
+def test_a_token_has_no_place_in_the_file(toml):
+    (line,) = complaints(toml('[http]\napi_token = "0123456789abcdef-hunter2"'), {})
+    assert line.startswith("http.api_token: holds a password")
+    assert "hunter2" not in line
+
+
 def test_explanation_names_every_key_its_variable_value_and_default():
     text = explain(load(None, {"TRIAGE_PACS__ADDRESS": "PACS@host:104", "TRIAGE_MODEL__PATH": "/models/x"}))
     for section, key, _ in keys():

@@ -74,7 +74,7 @@ def test_sources_that_disagree_are_in_the_timeline(tmp_path, tiny_bundle):
 
 
 def test_a_volume_beyond_the_limit_is_not_judged(tmp_path, tiny_bundle):
-    with service_with(tmp_path, tiny_bundle, DICOM__SERIES_LIMIT_BYTES="1000") as service:
+    with service_with(tmp_path, tiny_bundle, DICOM__SERIES_LIMIT_BYTES="10000") as service:
         view = judged(service, weighted_only(), tmp_path / "sent")
     assert view.series.state is SeriesState.NOT_ASSESSED
     assert analysed(view).startswith("not assessed: UNREADABLE")

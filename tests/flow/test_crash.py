@@ -1,14 +1,29 @@
 """Killed at any point, the line goes on where it was."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import builders
 from tests.conftest import ServiceProcess, Webhook, free_port, running_orthanc, storescu
+from tests.soak.harness import Trial
+from tests.soak.killed_at import Point
+from tests.soak.kills import chosen_kills, random_kills
+from tests.soak.lives import Launcher
+from triage.config import load
+from triage.edges.disk import UNFINISHED
+from triage.service import running
 
 MakeService = Callable[..., ServiceProcess]
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    launcher = Launcher()
+    yield launcher
+    launcher.close()
 
 
 @pytest.mark.parametrize("promise", [True, False], ids=["whole at once", "whole by silence"])
@@ -83,3 +98,39 @@ def test_stopped_politely_an_alert_goes_on_after_the_restart(
     service.wait_for(
         uid, lambda found: sum(e["event"] == "alert_sent" for e in found["timeline"]) > paged, "the next page"
     )
+
+
+def test_whatever_a_crash_left_half_written_is_gone_after_the_next_start(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    for folder in (data, data / "volumes", data / "inbox" / "a0"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{UNFINISHED}half").write_bytes(b"half a vol")
+    environment = {"STORE__DIR": str(data), "DICOM__PORT": "0", "MODEL__PATH": str(tiny_bundle)}
+    with running(load(None, {f"TRIAGE_{key}": value for key, value in environment.items()})):
+        assert list(data.rglob(f"{UNFINISHED}*")) == []
+
+
+def test_a_page_that_a_crash_would_repeat_is_not_sent_once_somebody_has_answered(
+    launcher: Launcher, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    trial = Trial(tmp_path, tiny_bundle, launcher, seed=1)
+    try:
+        trial.die_and_answer_before_it_goes_on(Point("triage.edges.store:Store.paged", "after"))
+        assert trial.summary.broken == []
+    finally:
+        trial.close()
+
+
+def test_killed_at_every_point_and_at_random_no_promise_is_broken(
+    launcher: Launcher, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    trial = Trial(tmp_path, tiny_bundle, launcher, seed=1)
+    try:
+        summary = trial.run([*chosen_kills(), *random_kills(6, random.Random(1))])
+    finally:
+        trial.close()
+    assert summary.broken == []
+    # Otherwise a renamed function would quietly take its kill point away.
+    assert summary.never_reached == []

@@ -49,7 +49,7 @@ def judging(tmp_path: Path) -> Running:
         environment = {
             "STORE__DIR": str(tmp_path / "data"),
             "DICOM__PORT": "0",
-            "DICOM__QUIET_S": "0.5",
+            "DICOM__QUIET_S": "2",
             "MODEL__PATH": str(folder if folder.exists() else make_tiny_bundle(folder, probability)),
         } | settings
         return running(load(None, {f"TRIAGE_{key}": value for key, value in environment.items()}))

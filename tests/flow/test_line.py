@@ -300,7 +300,7 @@ def test_a_closed_database_is_a_failure_and_not_a_success(start: Start, tmp_path
     images = builders.dwi_series(slices=1, b_values=(0,))
     with service.line.store.engine.execution_options(write=True).begin() as connection:
         connection.execute(text("ALTER TABLE instance RENAME TO elsewhere"))
-    assert push(service, images, tmp_path / "s") == {Status.PROCESSING_FAILURE}
+    assert push(service, images, tmp_path / "s") == {Status.OUT_OF_RESOURCES}
 
 
 def test_images_that_are_gone_from_the_disk_are_told_and_not_silent(start: Start, tmp_path: Path) -> None:

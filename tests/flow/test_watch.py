@@ -290,6 +290,20 @@ def test_a_failing_duty_does_not_end_the_watch(start: Start, monkeypatch: pytest
     assert service.watch.is_alive
 
 
+def test_a_watch_that_can_see_nothing_tells_the_operator_from_memory(
+    start: Start, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(line: Line) -> None:
+        raise OSError("the database")
+
+    monkeypatch.setattr(watch, "look", fail)
+    monkeypatch.setattr(watch, "_BLIND_FOR_S", 0.3)
+    start(WATCH__LOOK_EVERY_S="0.1", ALERTS__OPERATOR_URLS=webhook.url)
+    until(lambda: webhook.messages, what="the cry")
+    assert "WATCH_BLIND" in webhook.messages[0]["message"]
+    assert "(OSError" in webhook.messages[0]["message"]
+
+
 def kept(tmp_path: Path) -> Sequence[Path]:
     data = tmp_path / "data"
     return [*(data / "inbox").rglob("*.dcm"), *(data / "volumes").glob("*.npz")]
@@ -343,6 +357,22 @@ def test_other_bytes_for_a_freed_image_are_kept_out(start: Start, tmp_path: Path
     free_finished(later(service.line, days=8))
     images[0].PixelData = bytes(len(images[0].PixelData))
     assert push(service, images[:1], tmp_path / "other") == {Status.DIFFERENT_CONTENT}
+
+
+def test_an_image_that_comes_after_the_others_were_freed_leaves_the_result_as_it_is(
+    start: Start, tmp_path: Path
+) -> None:
+    service = quiet(start, MODEL__THRESHOLD="calm")
+    images = builders.dwi_series(slices=21, promise=False)
+    late = [images[20], images[41]]
+    push(service, images[:20] + images[21:41], tmp_path / "s")
+    ended(service, images)
+    free_finished(later(service.line, days=8))
+    assert push(service, late, tmp_path / "late") == {Status.SUCCESS}
+    until(lambda: "nothing_new" in events(view_of(service, images)), what="a look at it")
+    view = view_of(service, images)
+    assert view.result is not None
+    assert (view.series.revision, view.result.category) == (1, "ASPECTS_7_10")
 
 
 def test_nothing_is_freed_where_retention_is_off(start: Start, tmp_path: Path) -> None:

@@ -110,6 +110,27 @@ def test_the_alert_test_reaches_every_rung_and_says_who_was_missed(
     assert [message["title"][:4] for message in webhook.messages] == ["TEST", "TEST"]
 
 
+def test_what_the_command_line_does_is_in_the_audit_trail(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, webhook: Webhook, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRIAGE_STORE__DIR", str(tmp_path))
+    monkeypatch.setenv("TRIAGE_ALERTS__URLS", webhook.url)
+    assert main(["account", "add", "Dr Ada", "--role", "reader"]) == 1
+    assert "Start the service once" in capsys.readouterr().err
+    Store.open(f"sqlite:///{tmp_path}/triage.db").close()
+    assert main(["account", "add", "Dr Ada", "--role", "reader"]) == 0
+    assert main(["token", "add", "bridge", "--role", "viewer"]) == 0
+    assert main(["alert-test"]) == 0
+    capsys.readouterr()
+    assert main(["audit"]) == 0
+    entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(entry["action"], entry["detail"]) for entry in entries[:3]] == [
+        ("account_added", "Dr Ada as reader"),
+        ("token_added", "bridge as viewer"),
+        ("alert_tested", "0 not reached"),
+    ]
+
+
 def test_the_alert_test_without_anybody_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["alert-test"]) == 1
     assert "nobody is on call" in capsys.readouterr().err
@@ -125,10 +146,13 @@ def test_reports_that_were_given_up_are_listed_and_queued(
     report_id = a_report_given_up(f"sqlite:///{tmp_path}/triage.db")
     assert main(["resend"]) == 0
     assert f"report {report_id} of series 1: refused" in capsys.readouterr().out
+    assert main(["resend", "--all"]) == 1
+    assert "no PACS is set up" in capsys.readouterr().err
+    monkeypatch.setenv("TRIAGE_PACS__ADDRESS", "PACS@127.0.0.1:104")
     assert main(["resend", "--all"]) == 0
     assert f"report {report_id}: queued" in capsys.readouterr().out
-    assert main(["resend", str(report_id)]) == 0
-    assert "on its way already" in capsys.readouterr().out
+    assert main(["resend", str(report_id)]) == 1
+    assert "were not given up" in capsys.readouterr().err
 
 
 def a_report_given_up(url: str) -> int:

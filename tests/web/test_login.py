@@ -11,6 +11,7 @@ from argon2 import PasswordHasher
 
 from tests.web.conftest import PASSWORD, QUICK_HASHER, READER, START, Site
 from triage.core.access import Role
+from triage.core.audit import Action
 from triage.edges.store import Accounts
 from triage.web import wording
 
@@ -169,6 +170,30 @@ def test_trying_while_closed_does_not_keep_it_closed(site: Site, reader: str) ->
         log_in(browser, reader, "wrong")
     site.later(300)
     assert log_in(browser, reader, PASSWORD).status_code == 303
+
+
+def test_a_name_that_is_written_otherwise_is_the_same_name(site: Site, reader: str) -> None:
+    browser = site.stranger()
+    first, *rest = reader.split(" ")
+    spellings = [reader, f" {reader}", f"{reader}\u200b", f"{reader}  ", "  ".join([first, *rest])]
+    for spelling in spellings:
+        assert log_in(browser, spelling, "wrong").status_code == 403
+    tries = site.app.state.tries
+    assert tries.begin((f"name {reader.casefold()}",), site.line.now()) is not None
+
+
+def test_a_try_that_has_to_wait_is_not_written_down(site: Site, reader: str) -> None:
+    browser = site.stranger()
+    for _ in range(9):
+        log_in(browser, reader, "wrong")
+    refused = [e for e in site.line.audit.entries() if e.deed.action is Action.LOGIN_REFUSED]
+    assert [entry.deed.actor for entry in refused] == [reader] * 5
+
+
+def test_what_was_typed_for_a_name_that_is_none_is_not_kept(site: Site) -> None:
+    log_in(site.stranger(), "my secret password", "wrong")
+    (refused,) = [e for e in site.line.audit.entries() if e.deed.action is Action.LOGIN_REFUSED]
+    assert refused.deed.actor == "unknown"
 
 
 def test_an_address_cannot_go_through_many_names(site: Site, reader: str) -> None:

@@ -17,6 +17,7 @@ from tests.web.conftest import PASSWORD, READER, START, Site
 from triage.config import Config, load
 from triage.core.access import Role
 from triage.errors import ConfigError
+from triage.web import server
 from triage.web.server import check_tls, settings
 
 
@@ -24,14 +25,14 @@ from triage.web.server import check_tls, settings
 def served(site: Site) -> Iterator[str]:
     config = settings(site.app, site.line.config)
     config.lifespan = "off"
-    server = uvicorn.Server(config)
+    web_server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=web_server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            server.should_exit = True
+            web_server.should_exit = True
             thread.join()
 
 
@@ -127,7 +128,18 @@ def test_a_proxy_on_this_machine_says_who_asks(site: Site) -> None:
 
 def test_the_proxy_that_is_trusted_is_this_machine(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
-    assert settings(site.app, site.line.config).forwarded_allow_ips == "127.0.0.1,::1"
+    assert settings(site.app, site.line.config).forwarded_allow_ips == ["127.0.0.1/32", "::1/128"]
+
+
+def test_a_connection_that_asks_for_nothing_is_closed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_SILENCE_S", 0.3)
+    with served(site) as address:
+        host, port = address.split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as silent:
+            silent.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+            assert silent.recv(1) == b""
+        with httpx.Client(base_url=f"http://{address}") as browser:
+            assert browser.get("/healthz").status_code == 200
 
 
 def test_the_sample_of_a_proxy_sends_what_we_trust() -> None:

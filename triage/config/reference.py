@@ -36,7 +36,7 @@ def markdown() -> str:
                 "| key | variable | default | meaning |",
                 "|---|---|---|---|",
             ]
-        default = "empty" if _is_empty(field) else f"`{field.default}`"
+        default = "empty" if _is_empty(field) else f"`{_words(field.default)}`"
         meaning = (field.description or "").replace("|", "\\|")
         lines.append(f"| `{section}.{key}` | `{variable_name(section, key)}` | {default} | {meaning} |")
     return "\n".join(lines).strip() + "\n"
@@ -68,11 +68,17 @@ def _is_empty(field: FieldInfo) -> bool:
     return field.default in (None, "", (), SecretStr(""))
 
 
+def _words(default: object) -> str:
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
 def _toml(field: FieldInfo) -> str:
     default = field.default
     match default:
         case ():
             return "[]"
+        case tuple():
+            return json.dumps(default)
         case None | SecretStr():
             return '""'
         case bool() | int() | float():

@@ -255,6 +255,13 @@ class HttpSettings(BaseModel):
         description="Failed logins of one name or from one address within five minutes, after which further"
         " ones wait.",
     )
+    trusted_proxies: Annotated[
+        tuple[Annotated[str, AfterValidator(check_network)], ...], BeforeValidator(split_words)
+    ] = Field(
+        ("127.0.0.1/32", "::1/128"),
+        description="Addresses of the reverse proxies whose X-Forwarded-For is believed. Whoever stands"
+        " between browsers and us must be here, or all browsers count as one address.",
+    )
     public_url: str = Field(
         "",
         validate_default=True,
@@ -331,6 +338,13 @@ class Rung(BaseModel):
 
     contacts: Annotated[tuple[Contact, ...], Field(min_length=1)]
     wait_s: Seconds | None = None
+
+    @field_validator("contacts")
+    @classmethod
+    def _told_apart(cls, value: tuple[Contact, ...]) -> tuple[Contact, ...]:
+        if len({contact.name for contact in value}) < len(value):
+            raise ValueError("expected contacts of one rung to have different names")
+        return value
 
     def __str__(self) -> str:
         return " and ".join(f"{contact.name} ({len(contact.urls)})" for contact in self.contacts)

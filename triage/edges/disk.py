@@ -28,6 +28,12 @@ def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
     sync_folder(path.parent)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Delete what a crash left half-written anywhere below the folder."""
+    for leftover in folder.rglob(f"{UNFINISHED}*"):
+        leftover.unlink()
+
+
 def sync_folder(folder: Path) -> None:
     """Make the folder's entries durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -7,8 +7,11 @@ world is a step, and every step must bear to run twice: a crash can fall between
 
 import asyncio
 import logging
+import math
 import sqlite3
 import sys
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -39,6 +42,8 @@ class _Interrupted(BaseException):
 
 
 _TRIES_TO_GO_ON = 3
+# The engine takes up interrupted workflows in a thread of its own; only after that is one stranded.
+_RECOVERY_TAKES_S = 30.0
 
 
 @dataclass(slots=True)
@@ -49,6 +54,10 @@ class _Interruption:
     arguments: tuple[int | str, ...]
     times: int = 0
     is_due: bool = False
+
+
+class _StepFailed(Exception):
+    """One try of a step failed; another will follow."""
 
 
 class Engine:
@@ -72,19 +81,28 @@ class Engine:
         DBOS(config=config)
         self._workflows: dict[str, Workflow] = {}
         self._interrupted: dict[str, _Interruption] = {}
+        self._running: Counter[str] = Counter()
+        self._recovered_by = math.inf
 
     def register(self, name: str, workflow: Workflow) -> None:
         """Make a coroutine function known under a name that must never change: recovery looks it up."""
 
         async def run(*arguments: int | str) -> None:
+            workflow_id = DBOS.workflow_id or ""
+            self._running[workflow_id] += 1
             try:
                 await workflow(*arguments)
+                self._interrupted.pop(workflow_id, None)
             except asyncio.CancelledError:
                 raise _Interrupted from None
             except Exception as error:  # noqa: BLE001 - a recorded failure would never be taken up again
                 _log.error("workflow_interrupted name=%s reason=%s", name, origin(error))
-                self._note_interruption(name, arguments)
+                self._note_interruption(workflow_id, name, arguments)
                 raise _Interrupted from None
+            finally:
+                self._running[workflow_id] -= 1
+                if not self._running[workflow_id]:
+                    del self._running[workflow_id]
 
         # A study must not be given up because the machine was restarted too often.
         self._workflows[name] = DBOS.workflow(name=name, max_recovery_attempts=None)(run)
@@ -92,6 +110,7 @@ class Engine:
     def launch(self) -> None:
         """Start, and take up every workflow that a crash interrupted."""
         DBOS.launch()
+        self._recovered_by = time.monotonic() + _RECOVERY_TAKES_S
 
     def stop(self) -> None:
         """Stop; unfinished workflows go on at the next launch."""
@@ -105,15 +124,23 @@ class Engine:
     def revive(self, name: str, workflow_id: str, *arguments: int | str) -> None:
         """See to it that a workflow is under way whose work is known to be unfinished.
 
-        One that has ended, or of which nothing is recorded (a lost or restored database), begins anew.
+        One that has ended, or of which nothing is recorded (a lost or restored database), begins anew. One
+        that is recorded as running, and is not, goes on: whatever kept the engine from taking it up.
         """
         status = DBOS.get_workflow_status(workflow_id)
         if status is not None and status.status in _UNDER_WAY:
+            if self._is_stranded(workflow_id, status.status):
+                _log.warning("workflow_stranded name=%s", name)
+                DBOS.resume_workflow(workflow_id)
             return
         if status is not None:
             DBOS.delete_workflow(workflow_id)
         _log.warning("workflow_revived name=%s", name)
         self.start(name, workflow_id, *arguments)
+
+    def knows(self, workflow_id: str) -> bool:
+        """Whether anything is recorded of a workflow."""
+        return DBOS.get_workflow_status(workflow_id) is not None
 
     def take_up_interrupted(self) -> None:
         """Let every workflow go on that something interrupted in this process: a database that failed.
@@ -138,11 +165,14 @@ class Engine:
             DBOS.delete_workflow(workflow_id)
             self.start(interruption.name, workflow_id, *interruption.arguments)
 
-    def _note_interruption(self, name: str, arguments: tuple[int | str, ...]) -> None:
-        workflow_id = DBOS.workflow_id
-        if workflow_id is not None:
-            known = self._interrupted.setdefault(workflow_id, _Interruption(name, arguments))
-            known.times, known.is_due = known.times + 1, True
+    def _note_interruption(self, workflow_id: str, name: str, arguments: tuple[int | str, ...]) -> None:
+        known = self._interrupted.setdefault(workflow_id, _Interruption(name, arguments))
+        known.times, known.is_due = known.times + 1, True
+
+    def _is_stranded(self, workflow_id: str, status: str) -> bool:
+        interruption = self._interrupted.get(workflow_id)
+        is_known = bool(self._running[workflow_id]) or (interruption is not None and interruption.is_due)
+        return status == "PENDING" and not is_known and time.monotonic() > self._recovered_by
 
     async def start_child(self, name: str, workflow_id: str, *arguments: int | str) -> None:
         """Start a workflow from within a workflow."""
@@ -168,9 +198,12 @@ async def step(work: Callable[..., Answer], *arguments: object) -> Answer:
     def attempt() -> Answer:
         try:
             return work(*arguments)
-        except Exception as error:
-            _log.error("step_failed step=%s reason=%s", work.__name__, origin(error))
-            raise
+        except Exception as error:  # noqa: BLE001 - raised anew below
+            reason = origin(error)
+        _log.error("step_failed step=%s reason=%s", work.__name__, reason)
+        # A new one, outside the handler: every try's exception is kept until the step succeeds, and the
+        # first one holds all that the work had in hand.
+        raise _StepFailed(reason)
 
     options: StepOptions = {
         "name": work.__name__,

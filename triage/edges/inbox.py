@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from triage.edges.disk import UNFINISHED, sync_folder, write_durably
+from triage.edges.disk import sync_folder, write_durably
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,9 @@ class Inbox:
 
 
 def open_inbox(folder: Path) -> Inbox:
-    """The inbox in a folder, with all of its subfolders durable and nothing half-written left in them."""
+    """The inbox in a folder, with all of its subfolders durable."""
     for first_byte in range(256):
         (folder / f"{first_byte:02x}").mkdir(parents=True, exist_ok=True)
     sync_folder(folder)
     sync_folder(folder.parent)
-    for leftover in folder.glob(f"*/{UNFINISHED}*"):
-        leftover.unlink()
     return Inbox(folder)

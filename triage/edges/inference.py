@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import logging
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,14 +54,19 @@ class Model:
         """Ask the golden case again; after a failure nothing is answered until it succeeds."""
         try:
             check_golden(self)
-        except (BundleError, RuntimeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the network is not to be believed
             self.failure = f"golden case failed: {origin(error)}"
             _log.error("model_failed reason=%s", origin(error))
         else:
             self.failure = ""
 
     def _answer(self, input_ZYX: Voxels) -> float:
-        (answer_N,) = self.session.run([self.spec.probability_name], {self.spec.input_name: input_ZYX[None]})
+        given = {self.spec.input_name: input_ZYX[None]}
+        try:
+            (answer_N,) = self.session.run([self.spec.probability_name], given)
+        except Exception as error:
+            # ONNX Runtime's own exceptions share no base but this.
+            raise RuntimeError(f"the network failed: {type(error).__name__}") from error
         probability = float(np.ravel(answer_N)[0])
         if not np.isfinite(probability):
             raise ValueError(f"the network answered {probability}")
@@ -117,7 +123,7 @@ def check_golden(model: Model) -> float:
                 source_sop_instance_uids=(),
             )
             expected = float(golden["probability"])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BundleError(f"{folder.name}/golden.npz cannot be used: {error}") from error
     given = model._answer(preprocess(volume, model.spec.preprocessing).input_ZYX)
     difference = abs(given - expected)

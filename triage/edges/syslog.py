@@ -75,7 +75,10 @@ class SyslogConnection:
             self._drop()
         if self._socket is None:
             self._socket = self._connect()
-            readable, _, _ = select.select([self._socket], [], [], _REFUSAL_S)
+            # Not select(): it cannot look at a file descriptor above 1023.
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            readable = poll.poll(_REFUSAL_S * 1000)
             if readable and _is_closed_by_peer(self._socket, self._timeout_s):
                 raise ConnectionError("closed after the handshake; does it take our certificate?")
         return self._socket

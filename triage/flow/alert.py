@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
+from triage.core.escalation import NextCall
 from triage.core.finding import Category
 from triage.core.lifecycle import AlertState
 from triage.core.report import DISCLAIMER
@@ -40,12 +41,9 @@ async def alert(line: Line, alert_id: int) -> None:
     rungs: Sequence[int] = (0,)
     number = await step(line.store.next_call, alert_id)
     while not await step(is_acknowledged, line, alert_id):
-        if not line.on_call.is_anybody:
-            await receive(_NEWS, _WITHOUT_ANYBODY_S)
-            continue
-        taken = await step(page, line, alert_id, number, rungs)
+        # The step decides what follows, so that a restart with another ladder replays what was.
+        following = await step(page, line, alert_id, number, rung, rungs)
         number += 1
-        following = line.on_call.ladder.after(rung, taken=taken)
         called = max(called, rung)
         if await receive(_NEWS, following.wait_s) == _AMENDED:
             rungs = range(called + 1)
@@ -58,24 +56,31 @@ def is_acknowledged(line: Line, alert_id: int) -> bool:
     return line.store.alert(alert_id).state is AlertState.ACKNOWLEDGED
 
 
-def page(line: Line, alert_id: int, number: int, rungs: Sequence[int]) -> bool:
-    """Whether anybody on these rungs was reached by the alert's n-th call.
+def page(line: Line, alert_id: int, number: int, rung: int, rungs: Sequence[int]) -> NextCall:
+    """Make the alert's n-th call, to these rungs, and say which rung comes next and when.
+
+    rung: the one that the ladder has come to; an amended result is also told to those before it.
 
     A crash in the middle of it calls those again of whom it was not kept that they were reached: between a
     channel's answer and its record somebody can be paged twice, never not at all.
+    Nobody is called once somebody has answered, which can be while the step waits to be taken up again.
     """
+    if is_acknowledged(line, alert_id):
+        return NextCall(rung, 0.0)
+    if not line.on_call.is_anybody:
+        return NextCall(rung, _WITHOUT_ANYBODY_S)
     message = compose(line, line.store.call(alert_id))
-    kept = [page for page in line.store.pages(alert_id) if page.call == number and page.taken]
-    reached = {(page.rung, page.contact) for page in kept}
+    reached = {(page.rung, page.contact) for page in line.store.pages(alert_id, number) if page.taken}
     anybody = bool(reached)
-    for rung in rungs:
-        everybody = line.on_call.rungs[min(rung, len(line.on_call.rungs) - 1)]
-        contacts = [contact for contact in everybody if (rung, contact.name) not in reached]
+    last = len(line.on_call.rungs) - 1
+    for each in sorted({min(rung, last) for rung in rungs}):
+        everybody = line.on_call.rungs[each]
+        contacts = [contact for contact in everybody if (each, contact.name) not in reached]
         for name, taken in call(contacts, message):
-            line.store.paged(alert_id, line.now(), call=number, rung=rung, contact=name, taken=taken)
-            (_log.info if taken else _log.error)("page_sent alert=%d rung=%d taken=%s", alert_id, rung, taken)
+            line.store.paged(alert_id, line.now(), call=number, rung=each, contact=name, taken=taken)
+            (_log.info if taken else _log.error)("page_sent alert=%d rung=%d taken=%s", alert_id, each, taken)
             anybody = anybody or taken
-    return anybody
+    return line.on_call.ladder.after(rung, taken=anybody)
 
 
 def compose(line: Line, told: Call) -> Message:

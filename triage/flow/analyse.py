@@ -63,11 +63,25 @@ def assess(line: Line, series_id: int, after_instance_id: int, because: str) -> 
         judgement = _unjudged(
             line, headers, Rejection(Reason.INFERENCE_FAILED, f"internal error: {type(error).__name__}")
         )
+    if _is_only_gone(line, assessment, judgement):
+        _log.info("series_left series=%d", series_id)
+        line.store.leave(assessment, line.now(), "images came after the others had been deleted here")
+        return FollowUps()
     if isinstance(judgement, NotDiffusion):
         _log.info("series_ignored series=%d", series_id)
         line.store.ignore(assessment, line.now(), judgement.detail)
         return FollowUps()
     return _conclude(line, assessment, judgement, remarks(headers))
+
+
+def _is_only_gone(line: Line, assessment: Assessment, judgement: "Judgement | NotDiffusion") -> bool:
+    """Whether there is nothing to judge but what retention deleted: the earlier result must stand."""
+    return (
+        isinstance(judgement, Judgement)
+        and isinstance(judgement.outcome, Rejection)
+        and judgement.outcome.reason is Reason.UNREADABLE
+        and line.store.was_freed(assessment.series_id)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,5 +30,5 @@ def free(line: Line, series_id: int) -> None:
         line.inbox.remove(sha256)
     for result_id in held.result_ids:
         line.shelf.remove(result_id)
-    line.store.freed(series_id, line.now())
+    line.store.freed(series_id, held.newest_instance_id, line.now())
     _log.info("series_freed series=%d files=%d", series_id, len(held.sha256s))

@@ -28,6 +28,11 @@ def assessment_id(series_id: int, after_instance_id: int) -> str:
     return f"analyse-{series_id}-{after_instance_id}"
 
 
+def wait_id(series_id: int, after_instance_id: int) -> str:
+    """The workflow ID of the wait for silence after a given instance."""
+    return f"wait-{series_id}-{after_instance_id}"
+
+
 def as_the_operator_states(
     line: Line, series_id: int, headers: Iterable[InstanceHeader]
 ) -> list[InstanceHeader]:
@@ -92,7 +97,7 @@ class Gatherer:
             known = episode in self._waiting
         if not known:
             self._line.engine.start(
-                "wait_for_silence", f"wait-{series_id}-{after_instance_id}", series_id, after_instance_id
+                "wait_for_silence", wait_id(series_id, after_instance_id), series_id, after_instance_id
             )
             with self._lock:
                 self._waiting[episode] = None

@@ -6,7 +6,7 @@ import logging
 import shutil
 
 from pydicom import Dataset, dcmread
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from triage.core.dataset import parse
 from triage.core.diffusion import read_header, to_json
@@ -33,6 +33,10 @@ def receive(line: Line, gatherer: Gatherer, received: ReceivedObject) -> Status:
         return Status.CANNOT_UNDERSTAND
     except OSError as error:
         _log.error("instance_refused status=%s reason=%s", Status.OUT_OF_RESOURCES.name, error.strerror)
+        return Status.OUT_OF_RESOURCES
+    except OperationalError as error:
+        # The database is full, locked or away: it may pass, and most senders give up at 0xC000 alone.
+        _log.error("instance_refused status=%s reason=%s", Status.OUT_OF_RESOURCES.name, origin(error))
         return Status.OUT_OF_RESOURCES
     except Exception as error:  # noqa: BLE001 - the association must answer, whatever happened
         _log.error("instance_refused status=%s reason=%s", Status.PROCESSING_FAILURE.name, origin(error))
@@ -113,4 +117,5 @@ def _is_same(line: Line, sha256: str, content: bytes) -> bool:
 
 def _text(dataset: Dataset, keyword: str) -> str:
     value = dataset.get(keyword)
-    return "" if value is None else str(value)
+    # PostgreSQL knows no NUL, and pydicom strips it at the end only.
+    return "" if value is None else str(value).replace("\x00", "\ufffd")

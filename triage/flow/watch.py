@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _SWEEP_EVERY_S = 60.0
 _FREE_EVERY_S = 600.0
 _CHECK_MODEL_EVERY_S = 3600.0
+_BLIND_FOR_S = 60.0
 _PAGE_IS_LATE = timedelta(minutes=1)
 _SENDERS_ARE_KNOWN_FOR = timedelta(days=7)
 _UNDELIVERED_IS_TOLD_FOR = timedelta(days=7)
@@ -47,6 +48,9 @@ class Watch:
             (lambda: free_finished(line), _FREE_EVERY_S),
             (line.model.check, _CHECK_MODEL_EVERY_S),
         )
+        self._failing_since: float | None = None
+        self._failure = ""
+        self._cry_again_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -73,13 +77,32 @@ class Watch:
                 if time.monotonic() >= due_at[number]:
                     due_at[number] = time.monotonic() + every_s
                     self._do(duty)
+            self._cry()
 
-    @staticmethod
-    def _do(duty: Callable[[], None]) -> None:
+    def _do(self, duty: Callable[[], None]) -> None:
         try:
             duty()
         except Exception as error:  # noqa: BLE001 - a failing disk or database must not end the watch over it
             _log.error("watch_failed reason=%s", origin(error))
+            self._failing_since = self._failing_since or time.monotonic()
+            self._failure = origin(error)
+        else:
+            if duty is self._duties[0][0]:
+                self._failing_since = None
+
+    def _cry(self) -> None:
+        """Tell the operator, from memory, that nothing can be watched: usually the database is away."""
+        now = time.monotonic()
+        is_blind = self._failing_since is not None and now - self._failing_since >= _BLIND_FOR_S
+        if not is_blind or now < self._cry_again_at:
+            return
+        message = Message(
+            "triage: 1 operational trouble",
+            f"WATCH_BLIND: the service cannot look after itself ({self._failure}). Is the database there, is"
+            " the disk full?\ndocs/runbook.md says what to do.",
+        )
+        if any(taken for _, taken in call(self._line.on_call.operators, message)):
+            self._cry_again_at = now + self._line.config.watch.repeat_s
 
 
 def look(line: Line) -> None:

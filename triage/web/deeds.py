@@ -24,8 +24,7 @@ def note_deed(
 
 def note_refused_login(line: Line, name: str, address: str) -> None:
     """Somebody could not log in. The name is kept only where it is one: people type passwords there."""
-    known = {account.name.casefold(): account.name for account in line.accounts.everyone()}
-    actor = known.get(name.casefold(), "unknown")
+    actor = name if line.accounts.is_known(name) else "unknown"
     deed = Deed(actor=actor, address=address, action=Action.LOGIN_REFUSED, succeeded=False)
     line.audit.record(deed, line.now())
     _log.warning("deed_recorded action=%s", Action.LOGIN_REFUSED)

@@ -1,5 +1,6 @@
 """Logging in and out, and changing one's own password."""
 
+import ipaddress
 import threading
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from triage.core.access import LONGEST_NAME
 from triage.core.audit import Action
 from triage.edges.store import Account
+from triage.edges.store.accounts import tidy
 from triage.errors import AccountError
 from triage.flow.line import Line
 from triage.web import wording
@@ -23,6 +25,7 @@ from triage.web.tries import Tries
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 # Checking a password takes 64 MiB by design; strangers must not be able to ask for all of it at once.
+_PATIENCE_S = 5.0
 _CHECKS_AT_A_TIME = threading.BoundedSemaphore(2)
 
 Text = Annotated[str, Form()]
@@ -92,18 +95,38 @@ def change_password(
     return _with_login(line, account.id, own_path(next))
 
 
+def network_of(address: str) -> str:
+    """What counts as one place: an IPv4 address, or the /64 that an IPv6 host can choose its addresses from.
+
+    >>> network_of("2001:db8::1:2:3:4"), network_of("10.0.0.5")
+    ('2001:db8::/64', '10.0.0.5')
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+
+
 def _checked(request: Request, line: Line, tries: Tries, name: str, password: str) -> Account | int:
     """The account, or how many seconds to wait: none where only name or password was wrong."""
     address = address_of(request)
-    keys = (f"name {name[:LONGEST_NAME].casefold()}", f"address {address}")
+    name = tidy(name)[:LONGEST_NAME]
+    keys = (f"name {name.casefold()}", f"address {network_of(address)}")
     wait = tries.begin(keys, line.now())
-    account = None
-    if wait is None:
-        with _CHECKS_AT_A_TIME:
-            account = line.accounts.with_password(name, password)
+    if wait is not None:
+        # Nothing is written: a stranger who goes on must not be able to fill the trail, or the disk.
+        return max(1, round(wait.total_seconds()))
+    if not _CHECKS_AT_A_TIME.acquire(timeout=_PATIENCE_S):
+        tries.forgive(keys)
+        return 1
+    try:
+        account = line.accounts.with_password(name, password)
+    finally:
+        _CHECKS_AT_A_TIME.release()
     if account is None:
-        note_refused_login(line, name[:LONGEST_NAME], address)
-        return 0 if wait is None else max(1, round(wait.total_seconds()))
+        note_refused_login(line, name, address)
+        return 0
     tries.forgive(keys)
     return account
 

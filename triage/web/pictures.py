@@ -12,6 +12,7 @@ from triage.core.volume import Triple, Voxels
 
 Grey: TypeAlias = NDArray[np.uint8]
 
+_LARGEST_STRETCH = 8.0
 _LOW_PERCENTILE, _HIGH_PERCENTILE = 1.0, 99.5
 
 
@@ -44,7 +45,8 @@ class Pictures:
         """Width and height of each PNG. Pixels that are not square are stretched, never shrunk."""
         _, rows, columns = self.grey_ZYX.shape
         _, row_mm, column_mm = self.spacing_mm
-        finest_mm = min(row_mm, column_mm)
+        # Headers can say anything; a picture must not take all of the memory for it.
+        finest_mm = max(min(row_mm, column_mm), max(row_mm, column_mm) / _LARGEST_STRETCH)
         return round(columns * column_mm / finest_mm), round(rows * row_mm / finest_mm)
 
 

@@ -2,15 +2,31 @@
 
 import signal
 import ssl
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from triage.config import Config
 from triage.errors import ConfigError
 
-# The proxy of deploy/nginx.conf runs on this machine. From anywhere else X-Forwarded-For is a claim.
-_TRUSTED_PROXIES = "127.0.0.1,::1"
+# How long a connection may be open before it has asked for anything.
+_SILENCE_S = 10.0
+
+
+class _Attentive(H11Protocol):
+    """One browser's connection, closed where it says nothing: it would keep a descriptor from a sender."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Wait for the first request, but not for ever."""
+        super().connection_made(transport)
+        self.loop.call_later(_SILENCE_S, self._close_where_silent)
+
+    def _close_where_silent(self) -> None:
+        cycle: object = self.cycle
+        if cycle is None:
+            self.transport.close()
 
 
 def check_tls(config: Config) -> None:
@@ -53,7 +69,9 @@ def settings(app: FastAPI, config: Config) -> uvicorn.Config:
         timeout_graceful_shutdown=5,
         ws="none",
         server_header=False,
-        forwarded_allow_ips=_TRUSTED_PROXIES,
+        forwarded_allow_ips=list(http.trusted_proxies),
+        h11_max_incomplete_event_size=2**16,
+        http=_Attentive,
         ssl_certfile=http.tls_certificate,
         ssl_keyfile=http.tls_key,
     )

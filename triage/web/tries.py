@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -21,18 +21,19 @@ class Tries:
     _failed: OrderedDict[str, deque[datetime]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def begin(self, keys: Iterable[str], at: datetime) -> timedelta | None:
+    def begin(self, keys: Collection[str], at: datetime) -> timedelta | None:
         """Count a try as failed until it is `forgiven`; how long to wait instead, where it may not be made.
 
         Counted first, so that a hundred tries at once are a hundred tries.
         """
         with self._lock:
-            recent = [self._recent(key, at) for key in keys]
-            waits = [tries[0] + _WITHIN - at for tries in recent if len(tries) >= self.allowed]
+            known = [self._recent(key, at) for key in keys if key in self._failed]
+            waits = [tries[0] + _WITHIN - at for tries in known if len(tries) >= self.allowed]
             if waits:
+                # Nothing is kept of it: made-up names must not push out the one that is being guessed at.
                 return max(waits)
-            for tries in recent:
-                tries.append(at)
+            for key in keys:
+                self._recent(key, at).append(at)
             return None
 
     def forgive(self, keys: Iterable[str]) -> None:

@@ -85,9 +85,17 @@ class Messages(DIMSEServiceProvider):
             self.dul.event_queue.put("Evt19")
             return
         self._gathered_bytes += count
+        # Before the message is queued: whoever serves it takes its size from here.
+        self._owed_bytes.append(self._gathered_bytes)
+        queued = self.msg_queue.unfinished_tasks
         super().receive_primitive(primitive)
+        is_queued = self.msg_queue.unfinished_tasks > queued
+        if not is_queued:
+            self._owed_bytes.pop()
         if self.message is None:
-            self._owed_bytes.append(self._gathered_bytes)
+            if not is_queued:
+                # A C-CANCEL, say: nobody will serve it.
+                self._places.free(self._address(), self._gathered_bytes)
             self._gathered_bytes = 0
 
     def _has_room(self, count: int) -> bool:

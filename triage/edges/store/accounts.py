@@ -86,10 +86,15 @@ class Accounts:
             account.password_hash, account.must_change_password = password_hash, must_change
             _log_out(session, account.id)
 
+    def is_known(self, name: str) -> bool:
+        """Whether there is an account of that name."""
+        with reading(self.engine) as session:
+            return session.scalar(select(Account.id).where(Account.name == tidy(name))) is not None
+
     def with_password(self, name: str, password: str) -> Account | None:
         """The account that may log in so. An unknown name takes as long as a wrong password."""
         with reading(self.engine) as session:
-            account = session.scalar(select(Account).where(Account.name == _tidy(name)))
+            account = session.scalar(select(Account).where(Account.name == tidy(name)))
         password_hash = account.password_hash if account else _nobodys_hash(self.hasher)
         try:
             self.hasher.verify(password_hash, _normal(password))
@@ -147,9 +152,9 @@ class Accounts:
     def revoke_token(self, name: str, at: datetime) -> None:
         """A token opens nothing any more; its name stays taken. Raises AccountError."""
         with writing(self.engine) as session:
-            token = session.scalar(select(ApiToken).where(ApiToken.name == _tidy(name)))
+            token = session.scalar(select(ApiToken).where(ApiToken.name == tidy(name)))
             if token is None:
-                raise AccountError(f"there is no token {_tidy(name)!r}; `triage token list` shows them")
+                raise AccountError(f"there is no token {tidy(name)!r}; `triage token list` shows them")
             token.revoked_at = token.revoked_at or at
 
     def token(self, token: str) -> ApiToken | None:
@@ -189,9 +194,9 @@ def random_password() -> str:
 
 
 def _named(session: Session, name: str) -> Account:
-    account = session.scalar(select(Account).where(Account.name == _tidy(name)))
+    account = session.scalar(select(Account).where(Account.name == tidy(name)))
     if account is None:
-        raise AccountError(f"there is no account {_tidy(name)!r}; `triage account list` shows them")
+        raise AccountError(f"there is no account {tidy(name)!r}; `triage account list` shows them")
     return account
 
 
@@ -200,13 +205,14 @@ def _log_out(session: Session, account_id: int) -> None:
 
 
 def _checked_name(name: str, longest: int) -> str:
-    name = _tidy(name)
+    name = tidy(name)
     if not 1 <= len(name) <= longest:
         raise AccountError(f"a name has 1 to {longest} printable characters")
     return name
 
 
-def _tidy(name: str) -> str:
+def tidy(name: str) -> str:
+    """A name as it is kept, or nothing where none is left of it."""
     try:
         return clean_name(name)
     except ValueError:

@@ -111,6 +111,7 @@ class FollowUps:
 class Held:
     """What is on the disk for one series: its instances by SHA-256, its volumes by result."""
 
+    newest_instance_id: int
     sha256s: Sequence[str]
     result_ids: Sequence[int]
 
@@ -399,6 +400,8 @@ class Store:
         """One try failed; `final` when no other will follow."""
         with writing(self.engine) as session:
             report = session.get_one(Report, report_id)
+            if report.state is not ReportState.PENDING:
+                return
             first = report.attempts == 0
             report.attempts += 1
             report.last_error = error
@@ -470,16 +473,34 @@ class Store:
         """What is on the disk for a series."""
         with reading(self.engine) as session:
             return Held(
+                session.get_one(Series, series_id).newest_instance_id,
                 session.scalars(select(Instance.sha256).where(Instance.series_id == series_id)).all(),
                 session.scalars(select(Result.id).where(Result.series_id == series_id)).all(),
             )
 
-    def freed(self, series_id: int, at: datetime) -> None:
-        """The images of a series are no longer here."""
+    def freed(self, series_id: int, newest_instance_id: int, at: datetime) -> None:
+        """The images of a series up to the newest one are no longer here; if more came, it is held again."""
         with writing(self.engine) as session:
-            session.get_one(Series, series_id).freed_at = at
+            series = _lock_series(session, Series.id == series_id)
+            if series is None or series.newest_instance_id != newest_instance_id:
+                return
+            series.freed_at = at
             _note(session, series_id, at, "freed", "the images were deleted here; the result stays")
             add_entry(session, Deed(actor=OURSELVES, action=Action.IMAGES_FREED, series_id=series_id), at)
+
+    def was_freed(self, series_id: int) -> bool:
+        """Whether images of a series were ever deleted here."""
+        query = select(Event.id).where(Event.series_id == series_id, Event.event == "freed").limit(1)
+        with reading(self.engine) as session:
+            return session.scalar(query) is not None
+
+    def leave(self, assessment: Assessment, at: datetime, detail: str) -> None:
+        """The assessment says nothing: the result before it stands."""
+        with writing(self.engine) as session:
+            result = session.get_one(Result, assessment.result_id)
+            if result.concluded_at is None:
+                result.concluded_at, result.detail = at, detail
+                _note(session, assessment.series_id, at, "nothing_new", detail)
 
     def came_back(self, series_id: int) -> None:
         """Images of a freed series are here again, and have to be freed again."""
@@ -528,7 +549,7 @@ class Store:
     ) -> None:
         """A contact's channels took a message, or none of them did."""
         with writing(self.engine) as session:
-            alert = session.get_one(Alert, alert_id)
+            alert = session.get_one(Alert, alert_id, with_for_update=True)
             page = Page(alert_id=alert_id, at=at, call=call, rung=rung, contact=contact, taken=taken)
             session.add(page)
             if taken:
@@ -544,10 +565,13 @@ class Store:
                 alert.last_error = error
                 self._note_alert(session, alert_id, at, "alert_failed", error)
 
-    def pages(self, alert_id: int) -> Sequence[Page]:
-        """Every message of an alert to every contact, in order."""
+    def pages(self, alert_id: int, call: int | None = None) -> Sequence[Page]:
+        """Every message of an alert, or of one call of it, to every contact, in order."""
+        query = select(Page).where(Page.alert_id == alert_id).order_by(Page.id)
+        if call is not None:
+            query = query.where(Page.call == call)
         with reading(self.engine) as session:
-            return session.scalars(select(Page).where(Page.alert_id == alert_id).order_by(Page.id)).all()
+            return session.scalars(query).all()
 
     def technologist_told(self, result_id: int, at: datetime, detail: str) -> None:
         """The technologist knows that a series was not assessed."""
@@ -682,6 +706,14 @@ class Store:
         While an alert is open, whatever its series come to is part of it. After a person has answered,
         the same answer again calls nobody, and any other one does.
         """
+        # Two series of one study that end at the same moment must not raise an alert each.
+        study_uid = select(Series.study_instance_uid).where(Series.id == result.series_id).scalar_subquery()
+        session.scalars(
+            select(Series.id)
+            .where(Series.study_instance_uid == study_uid)
+            .order_by(Series.id)
+            .with_for_update()
+        ).all()
         told = session.scalar(
             select(Result)
             .where(Result.series_id == result.series_id, Result.alert_id.is_not(None))
@@ -718,6 +750,7 @@ class Store:
             .where(where, Alert.state.in_(_UNANSWERED))
             .order_by(Alert.id.desc())
             .limit(1)
+            .with_for_update(of=Alert)
         )
 
     @staticmethod
@@ -728,6 +761,7 @@ class Store:
             .where(Alert.study_instance_uid == study_uid, Alert.state.in_(_UNANSWERED))
             .order_by(Alert.id.desc())
             .limit(1)
+            .with_for_update()
         )
 
     @staticmethod
@@ -764,7 +798,8 @@ class Store:
         alert_id = session.scalar(
             select(Alert.id).where(Alert.id == result.alert_id, Alert.state.in_(_UNANSWERED))
         )
-        earlier = select(Result.id).where(Result.alert_id == alert_id, Result.id < result.id).limit(1)
+        # Not only earlier ones: ids are given when an assessment begins, and it may end after a later one.
+        earlier = select(Result.id).where(Result.alert_id == alert_id, Result.id != result.id).limit(1)
         return FollowUps(
             report_id=report_id,
             alert_id=alert_id,
